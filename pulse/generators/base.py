@@ -1,0 +1,101 @@
+"""What the search asks of a generator, whichever StyleGAN it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pulse.shapes import check_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Generator(nn.Module, ABC):
+    """A pretrained StyleGAN: mapping network, synthesis network, and the sizes read from them.
+
+    Shapes use B pictures, L = num_ws, D = w_dim. Subclasses set the attributes below and
+    implement the three methods; `render` is the one border between the network's [-1, 1] and
+    the [0, 1] of everything else. Parameters are frozen: the search differentiates with respect
+    to latents and noise maps only.
+
+    Attributes:
+        architecture: "stylegan1", "stylegan2" or "stylegan3".
+        z_dim: size of the normal input of the mapping network.
+        w_dim: size D of a style vector.
+        num_ws: number L of style vectors that one picture takes.
+        resolution: pixels a side of the output.
+        noise_sizes: pixels a side of each noise map, in the order of `noise_maps`; empty where
+            the architecture takes none.
+    """
+
+    architecture: str
+    z_dim: int
+    w_dim: int
+    num_ws: int
+    resolution: int
+    noise_sizes: tuple[int, ...]
+
+    @classmethod
+    @abstractmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Generator:
+        """Build a generator from tensors alone; every size is inferred from their shapes."""
+
+    @abstractmethod
+    def mapping(self, z: Tensor) -> Tensor:
+        """Map z (B, z_dim) ~ N(0, I) to w (B, D), without truncation."""
+
+    @abstractmethod
+    def synthesis(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
+        """Draw pictures in the network's own range.
+
+        Args:
+            ws: (B, L, D) style vectors.
+            noise_maps: one (B or 1, 1, size, size) tensor for each entry of `noise_sizes`.
+
+        Returns:
+            (B, 3, H, W) float, nominally in [-1, 1].
+        """
+
+    @property
+    def w_avg(self) -> Tensor:
+        """The mean style (D,) that truncation pulls towards; zero where the weights hold none."""
+        return torch.zeros(self.w_dim, device=self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def truncate(self, w: Tensor, truncation_psi: float) -> Tensor:
+        """Pull styles (..., D) towards the mean style (Karras et al. 2019, appendix B)."""
+        return self.w_avg + truncation_psi * (w - self.w_avg)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """Repeat one style (B, D) for every layer: (B, L, D)."""
+        return w.unsqueeze(1).expand(-1, self.num_ws, -1)
+
+    def stored_noise(self) -> list[Tensor]:
+        """The noise maps kept in the weights, (1, 1, size, size) each; zeros where there are none."""
+        return self.zero_noise()
+
+    def zero_noise(self) -> list[Tensor]:
+        """All-zero noise maps, (1, 1, size, size) each."""
+        return [torch.zeros(1, 1, size, size, device=self.device) for size in self.noise_sizes]
+
+    def render(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
+        """Draw pictures (B, 3, H, W), nominally in [0, 1]: the border to the network's range.
+
+        Raises:
+            ValueError: if ws or a noise map has another shape than this generator takes.
+        """
+        check_shape("ws", ws, None, self.num_ws, self.w_dim)
+        if len(noise_maps) != len(self.noise_sizes):
+            raise ValueError(f"got {len(noise_maps)} noise maps, expected {len(self.noise_sizes)}")
+        for i, (noise, size) in enumerate(zip(noise_maps, self.noise_sizes, strict=True)):
+            check_shape(f"noise_maps[{i}]", noise, None, 1, size, size)
+        return (self.synthesis(ws, noise_maps) + 1) / 2
