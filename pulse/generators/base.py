@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 class Generator(nn.Module, ABC):
     """A pretrained StyleGAN: mapping network, synthesis network, and the sizes read from them.
 
-    Shapes use B pictures, L = num_ws, D = w_dim. Subclasses set the attributes below and
-    implement the three methods; `render` is the one border between the network's [-1, 1] and
-    the [0, 1] of everything else. Parameters are frozen: the search differentiates with respect
-    to latents and noise maps only.
+    Shapes use B pictures, L = num_ws, D = w_dim. `render` is the one border between the network's
+    [-1, 1] and the [0, 1] of everything else. Parameters are frozen: the search differentiates
+    with respect to latents and noise maps only.
 
     Attributes:
         architecture: "stylegan1", "stylegan2" or "stylegan3".
@@ -31,6 +30,9 @@ class Generator(nn.Module, ABC):
         resolution: pixels a side of the output.
         noise_sizes: pixels a side of each noise map, in the order of `noise_maps`; empty where
             the architecture takes none.
+        mapping: z (B, z_dim) ~ N(0, I) to w (B, D), without truncation.
+        synthesis: ws (B, L, D) and one (B or 1, 1, size, size) noise map for each entry of
+            `noise_sizes` to pictures (B, 3, H, W), nominally in [-1, 1].
     """
 
     architecture: str
@@ -40,26 +42,13 @@ class Generator(nn.Module, ABC):
     resolution: int
     noise_sizes: tuple[int, ...]
 
+    mapping: nn.Module
+    synthesis: nn.Module
+
     @classmethod
     @abstractmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> Generator:
         """Build a generator from tensors alone; every size is inferred from their shapes."""
-
-    @abstractmethod
-    def mapping(self, z: Tensor) -> Tensor:
-        """Map z (B, z_dim) ~ N(0, I) to w (B, D), without truncation."""
-
-    @abstractmethod
-    def synthesis(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
-        """Draw pictures in the network's own range.
-
-        Args:
-            ws: (B, L, D) style vectors.
-            noise_maps: one (B or 1, 1, size, size) tensor for each entry of `noise_sizes`.
-
-        Returns:
-            (B, 3, H, W) float, nominally in [-1, 1].
-        """
 
     @property
     def w_avg(self) -> Tensor:

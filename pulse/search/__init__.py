@@ -1,0 +1,1 @@
+"""The search of a generator's latent space: tensors in, tensors out."""

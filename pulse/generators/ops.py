@@ -1,0 +1,100 @@
+"""Operations that the StyleGAN generations share, in plain PyTorch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LEAKY_SLOPE = 0.2
+
+
+def normalize_second_moment(z: Tensor) -> Tensor:
+    """Scale each row of z (B, D) to a mean square of 1 (Karras et al. 2018, section 4.2)."""
+    return z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def upsample_filtered(x: Tensor, taps: Tensor) -> Tensor:
+    """Double the size by zero insertion and a low-pass filter (Karras et al. 2020, section 4.1).
+
+    Args:
+        x: (B, C, H, W).
+        taps: (K, K) with K even and a sum of 1.
+
+    Returns:
+        (B, C, 2H, 2W).
+    """
+    C = x.shape[1]
+    kernel = (4 * taps).expand(C, 1, -1, -1)  # 4: zero insertion quarters the mean
+    return F.conv_transpose2d(x, kernel, stride=2, padding=taps.shape[-1] // 2 - 1, groups=C)
+
+
+def filter_depthwise(x: Tensor, taps: Tensor, padding: int) -> Tensor:
+    """Convolve every channel of x (B, C, H, W) with the same taps (K, K), zero-padded."""
+    C = x.shape[1]
+    return F.conv2d(x, taps.flip((0, 1)).expand(C, 1, -1, -1), padding=padding, groups=C)
+
+
+class Dense(nn.Module):
+    """A linear layer with the equalised learning rate (Karras et al. 2018, section 4.1).
+
+    The weights are stored as trained; `gain` and `lr_multiplier` scale them at run time.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, gain: float = 1.0, lr_multiplier: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
+        self.weight_gain = gain * lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, in_features) to (B, out_features)."""
+        return F.linear(x * self.weight_gain, self.weight, self.bias * self.bias_gain)
+
+
+def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:
+    """Count up from 0 while `prefix` + number + `suffix` is a key of the state dict."""
+    i = 0
+    while f"{prefix}{i}{suffix}" in state:
+        yield i
+        i += 1
+
+
+def block_sizes(state: Mapping[str, Tensor], pattern: str) -> list[int]:
+    """The resolutions 4, 8, 16, ... whose key `pattern.format(size)` is in the state dict."""
+    sizes: list[int] = []
+    size = 4
+    while pattern.format(size) in state:
+        sizes.append(size)
+        size *= 2
+    return sizes
+
+
+def load_frozen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Hand tensors to a module built on the meta device, without a copy, and freeze it.
+
+    Tensors come out as float32: half-precision storage is for the file, not for the search.
+
+    Raises:
+        ValueError: naming the first keys that are missing or not expected, or a wrong shape.
+    """
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    if missing or unknown:
+        raise ValueError(f"missing keys {missing[:3]}, unknown keys {unknown[:3]}")
+    for key, tensor in expected.items():
+        if state[key].shape != tensor.shape:
+            got, want = tuple(state[key].shape), tuple(tensor.shape)
+            raise ValueError(f"{key} has shape {got}, expected {want}")
+    module.load_state_dict({k: v.detach().float() for k, v in state.items()}, assign=True)
+    module.requires_grad_(False)
