@@ -58,7 +58,7 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in_features) to (B, out_features)."""
-        return F.linear(x * self.weight_gain, self.weight, self.bias * self.bias_gain)
+        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
 def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:

@@ -158,7 +158,7 @@ class InputBlock(nn.Module):
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Map ws (B, 2, D) and two noise maps to (B, C, 4, 4)."""
         x = (self.const + self.bias[:, None, None]).expand(ws.shape[0], -1, -1, -1)
-        x = self.epi1(x.contiguous(memory_format=torch.channels_last), ws[:, 0], noise_maps[0])
+        x = self.epi1(x, ws[:, 0], noise_maps[0])
         return self.epi2(self.conv(x), ws[:, 1], noise_maps[1])
 
 
@@ -245,4 +245,4 @@ class StyleGAN1(Generator):
         with torch.device("meta"):
             G = cls(state)
         load_frozen(G, state)
-        return G.to(memory_format=torch.channels_last)
+        return G

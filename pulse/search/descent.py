@@ -49,18 +49,107 @@ class Progress:
     """How a search stands after a step, for whoever watches.
 
     Attributes:
-        step: steps taken so far, at most `steps`.
+        step: steps taken so far.
         steps: steps that there can be.
         active: pictures still being searched.
         errors: (B,) lowest error of each picture so far.
-        losses: (active,) loss of each picture still searched, before the step.
     """
 
     step: int
     steps: int
     active: int
     errors: Tensor
-    losses: Tensor
+
+
+class Descent:
+    """A batch of searches in progress; `best` holds what they have found.
+
+    Args:
+        G: the generator.
+        prior: its Gaussianised styles.
+        A: the downscale operator from the generator's size to the target's.
+        target: (B, 3, h, w) float in [0, 1].
+        start: where each of the B searches begins.
+        settings: see `SearchSettings`.
+
+    Raises:
+        ValueError: if target and start do not fit each other or the operator.
+    """
+
+    def __init__(
+        self,
+        G: Generator,
+        prior: LatentPrior,
+        A: Downscale,
+        target: Tensor,
+        start: Start,
+        settings: SearchSettings,
+    ) -> None:
+        check_shape("target", target, len(start), 3, *A.out_size)
+        self.G, self.prior, self.A, self.settings = G, prior, A, settings
+        self.target = target
+        self.rows = torch.arange(len(start), device=target.device)  # pictures still searched
+        trainable = settings.trainable_noise_maps if settings.noise == "trainable" else 0
+        maps = [noise.clone() for noise in start.noise_maps]
+        self.optimizer = SphericalAdam([start.v.clone(), *maps[:trainable]])
+        self.fixed_noise = maps[trainable:]
+        self.best = Found(
+            images=target.new_zeros(len(start), 3, G.resolution, G.resolution),
+            errors=target.new_full((len(start),), torch.inf),
+            ws=target.new_zeros(len(start), G.num_ws, G.w_dim),
+            v=target.new_zeros(len(start), G.num_ws, G.w_dim),
+            noise_maps=[noise.clone() for noise in start.noise_maps],
+            steps=torch.zeros(len(start), dtype=torch.long, device=target.device),
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every picture has met the tolerance or used up its steps."""
+        return len(self.rows) == 0 or self.optimizer.steps >= self.settings.steps
+
+    def step(self) -> Tensor:
+        """Draw the pictures, keep the best, and move on; returns the losses (active,)."""
+        v, *moving = (x.detach().requires_grad_() for x in self.optimizer.variables)
+        ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
+        x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
+        losses = total_loss(self.A(x), self.target[self.rows], ws, self.settings)  # (B,)
+        # a sum over the batch: each picture's gradient is that of its own loss
+        gradients = torch.autograd.grad(losses.sum(), [v, *moving])
+
+        self._keep_best(x.detach(), v.detach(), ws.detach(), [noise.detach() for noise in moving])
+        schedule = linear_one_cycle_drop(self.optimizer.steps, self.settings.steps)
+        self.optimizer.step(gradients, self.settings.step_size * schedule)
+        if self.settings.stop_at_tolerance:
+            self._leave_finished()
+        return losses.detach()
+
+    @torch.no_grad()
+    def _keep_best(self, x: Tensor, v: Tensor, ws: Tensor, moving: list[Tensor]) -> None:
+        """Remember the pictures that fit better than any before, as they would be saved."""
+        saved = round_to_8_bits(x)
+        errors = mean_squared(self.A(saved), self.target[self.rows])
+        is_better = errors < self.best.errors[self.rows]
+        rows = self.rows[is_better]
+        self.best.images[rows] = saved[is_better]
+        self.best.errors[rows] = errors[is_better]
+        self.best.ws[rows] = ws[is_better].expand(-1, self.G.num_ws, -1)
+        self.best.v[rows] = v[is_better].expand(-1, self.G.num_ws, -1)
+        for kept, noise in zip(self.best.noise_maps, moving, strict=False):
+            kept[rows] = noise[is_better]
+        self.best.steps[self.rows] += 1
+
+    def _leave_finished(self) -> None:
+        """Go on without the pictures that have met the tolerance."""
+        going = self.best.errors[self.rows] > self.settings.tolerance
+        if not going.all():
+            self.rows = self.rows[going]
+            self.fixed_noise = [noise[going] for noise in self.fixed_noise]
+            self.optimizer.keep(going)
+
+
+def round_to_8_bits(x: Tensor) -> Tensor:
+    """What remains of pictures (B, 3, H, W) when they are saved: [0, 1] in steps of 1/255."""
+    return x.clamp(0, 1).mul(255).round().div(255)
 
 
 def descend(
@@ -74,48 +163,13 @@ def descend(
 ) -> Found:
     """Search for pictures that the generator draws and that downscale to the targets.
 
-    Args:
-        G: the generator.
-        prior: its Gaussianised styles.
-        A: the downscale operator from the generator's size to the target's.
-        target: (B, 3, h, w) float in [0, 1].
-        start: where each of the B searches begins.
-        settings: see `SearchSettings`.
-        on_step: called after each evaluation; an exception from it ends the search.
-
-    Returns:
-        The best of each search, which need not be its last.
-
-    Raises:
-        ValueError: if target and start do not fit each other or the operator.
+    Arguments and errors are those of `Descent`; `on_step` is called after each step, and an
+    exception from it ends the search.
     """
-    check_shape("target", target, len(start), 3, *A.out_size)
-    trainable = settings.trainable_noise_maps if settings.noise == "trainable" else 0
-    v = start.v.clone()
-    noise_maps = [noise.clone() for noise in start.noise_maps]
-    optimizer = SphericalAdam([v, *noise_maps[:trainable]])
-    best = _empty(G, target, start)
-    rows = torch.arange(len(start), device=target.device)  # of the pictures still searched
-
-    for step in range(settings.steps):
-        v, *moving = (x.requires_grad_() for x in optimizer.variables)
-        maps = [*moving, *noise_maps[trainable:]]
-        ws = prior.to_w(v)  # (B, L, D), or (B, 1, D) for a tiled latent
-        x = G.render(ws.expand(-1, G.num_ws, -1), maps)
-        losses = total_loss(A(x), target[rows], ws, settings)  # (B,)
-        gradients = torch.autograd.grad(losses.sum(), [v, *moving], allow_unused=True)
-
-        _keep_best(best, rows, A, target, x.detach(), v.detach(), ws.detach(), maps, step)
+    descent = Descent(G, prior, A, target, start, settings)
+    while not descent.is_finished:
+        descent.step()
         if on_step:
-            on_step(Progress(step + 1, settings.steps, len(rows), best.errors, losses.detach()))
-        if settings.stop_at_tolerance:
-            going = best.errors[rows] > settings.tolerance
-            if not going.any():
-                break
-            if not going.all():
-                rows = rows[going]
-                noise_maps = [noise.detach()[going] for noise in noise_maps]
-                gradients = tuple(None if g is None else g[going] for g in gradients)
-                optimizer.keep(going)
-        ...
-    return best
+            step, steps = descent.optimizer.steps, settings.steps
+            on_step(Progress(step, steps, len(descent.rows), descent.best.errors))
+    return descent.best

@@ -6,6 +6,8 @@ each picture, so that pictures may leave a batch and a picture alone goes the wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,14 +29,14 @@ class SphericalAdam:
     """
 
     def __init__(self, variables: list[Tensor]) -> None:
-        self.variables = variables
-        self.radii = [norms(x.detach()) for x in variables]
-        self.first_moments = [torch.zeros_like(x) for x in variables]
-        self.second_moments = [torch.zeros_like(x) for x in variables]
+        self.variables = [x.detach() for x in variables]
+        self.radii = [norms(x) for x in self.variables]
+        self.first_moments = [torch.zeros_like(x) for x in self.variables]
+        self.second_moments = [torch.zeros_like(x) for x in self.variables]
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, gradients: list[Tensor], step_size: float) -> None:
+    def step(self, gradients: Sequence[Tensor], step_size: float) -> None:
         """Move each variable against its gradient and retract it to its sphere."""
         self.steps += 1
         correction_1 = 1 - BETA_1**self.steps
@@ -45,12 +47,12 @@ class SphericalAdam:
         ):
             m.lerp_(g, 1 - BETA_1)
             v.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
-            x.sub_(step_size * (m / correction_1) / ((v / correction_2).sqrt() + EPS))
-            x.mul_(radius / norms(x))
+            x.addcdiv_(m, v.sqrt().div_(correction_2**0.5).add_(EPS), value=-step_size / correction_1)
+            x.div_(norms(x)).mul_(radius)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the pictures only: rows (B,) bool."""
-        self.variables = [x.detach()[rows] for x in self.variables]
+        self.variables = [x[rows] for x in self.variables]
         self.radii = [radius[rows] for radius in self.radii]
         self.first_moments = [m[rows] for m in self.first_moments]
         self.second_moments = [v[rows] for v in self.second_moments]
