@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,12 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pulse.settings import KERNELS, KernelName
 from pulse.shapes import check_shape
 
-KernelName = Literal["bicubic", "area", "lanczos", "nearest"]
-KERNELS: tuple[KernelName, ...] = get_args(KernelName)
-
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 def cubic(t: Array) -> Array:

@@ -56,9 +56,7 @@ class Conv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, gain: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels, kernel_size, kernel_size)
-        )
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.weight_gain = gain / math.sqrt(in_channels * kernel_size**2)
         self.padding = kernel_size // 2

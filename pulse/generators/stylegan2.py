@@ -154,20 +154,29 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """Blocks b4, b8, ... up to the resolution."""
 
-    def __init__(self, sizes: Sequence[int], channels: Sequence[int], w_dim: int, taps: int) -> None:
+    def __init__(
+        self, sizes: Sequence[int], channels: Sequence[int], w_dim: int, taps: int
+    ) -> None:
         super().__init__()
         for i, size in enumerate(sizes):
             in_channels = 0 if i == 0 else channels[i - 1]
             self.add_module(f"b{size}", SynthesisBlock(size, in_channels, channels[i], w_dim, taps))
 
+    @property
+    def blocks(self) -> list[SynthesisBlock]:
+        """The blocks from 4x4 up."""
+        return [block for block in self.children() if isinstance(block, SynthesisBlock)]
+
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D) and one noise map a convolution."""
-        x = rgb = None
+        x: Tensor | None = None
+        rgb: Tensor | None = None
         i = 0  # convolutions so far; a block's colours share a style with the next block's conv0
-        for block in self.children():
+        for block in self.blocks:
             n = len(block.convs)
             x, rgb = block(x, rgb, ws[:, i : i + n + 1], noise_maps[i : i + n])
             i += n
+        assert rgb is not None
         return rgb
 
 
@@ -175,6 +184,7 @@ class StyleGAN2(Generator):
     """StyleGAN2 with skip connections; every size is read from the tensors."""
 
     architecture = "stylegan2"
+    synthesis: SynthesisNetwork
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -214,5 +224,5 @@ class StyleGAN2(Generator):
 
     def stored_noise(self) -> list[Tensor]:
         """The noise maps that were fixed in training, (1, 1, size, size) each."""
-        convs = [conv for block in self.synthesis.children() for conv in block.convs]
+        convs = [conv for block in self.synthesis.blocks for conv in block.convs]
         return [conv.noise_const[None, None] for conv in convs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pulse.search.settings import SearchSettings
+from pulse.settings import SearchSettings
 
 
 def mean_squared(a: Tensor, b: Tensor) -> Tensor:

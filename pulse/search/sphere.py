@@ -47,7 +47,9 @@ class SphericalAdam:
         ):
             m.lerp_(g, 1 - BETA_1)
             v.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
-            x.addcdiv_(m, v.sqrt().div_(correction_2**0.5).add_(EPS), value=-step_size / correction_1)
+            x.addcdiv_(
+                m, v.sqrt().div_(correction_2**0.5).add_(EPS), value=-step_size / correction_1
+            )
             x.div_(norms(x)).mul_(radius)
 
     def keep(self, rows: Tensor) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pulse.search.settings import SearchSettings
+from pulse.settings import SearchSettings
 
 
 @dataclass(frozen=True)

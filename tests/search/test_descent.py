@@ -10,9 +10,10 @@ from pulse.downscale import Downscale
 from pulse.generators.stylegan1 import StyleGAN1
 from pulse.search.descent import Descent
 from pulse.search.latent import LatentPrior
-from pulse.search.settings import PUBLISHED
+from pulse.settings import PUBLISHED
 from pulse.search.start import Start
 from dataclasses import replace
+
 
 def test_x():
     F = "../shared/fixtures/search/"

@@ -1,0 +1,189 @@
+"""Groups of options; each becomes one settings object, whose class holds the defaults."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from pulse.settings import (
+    ALIGN_MODES,
+    EMBEDDED,
+    FORMATS,
+    KERNELS,
+    NOISE_MODES,
+    PUBLISHED,
+    WHICH_FACES,
+    FaceSettings,
+    LossWeights,
+    RunSettings,
+    SearchSettings,
+    UpscaleSettings,
+)
+
+Command = Callable[..., Any]
+PRESETS = {"default": SearchSettings(), "pulse": PUBLISHED}
+_face, _search, _method, _run = FaceSettings(), SearchSettings(), UpscaleSettings(), RunSettings()
+
+
+@dataclass(frozen=True)
+class Where:
+    """What computes: a generator's name or file, and a device."""
+
+    generator: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written, and what is told: verbose is None for the usual."""
+
+    run: RunSettings
+    as_json: bool
+    verbose: bool | None
+
+
+class AutoOrCount(click.ParamType[int | None]):
+    """The word "auto", which becomes None, or a whole number from 1."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:  # fmt: skip  # noqa: ANN401 (click's signature)
+        """Parse one value."""
+        if value is None or value == "auto":
+            return None
+        try:
+            count = int(value)
+        except ValueError:
+            count = 0
+        if count < 1:
+            self.fail(f"{value!r} is neither 'auto' nor a whole number from 1", param, ctx)
+        return count
+
+
+def _with_options(command: Command, options: list[Callable[[Command], Command]]) -> Command:
+    """Decorate a command so that --help lists the options in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _checked(make: Callable[[], Any]) -> Any:  # noqa: ANN401 (whatever is made)
+    """Make settings; a value that they refuse is wrong usage."""
+    try:
+        return make()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def face_options(*, for_align: bool) -> Callable[[Command], Command]:
+    """Pass `face`: how faces are found. `pulse align` always looks for them."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(*args: Any, low_res: int | None, kernel: Any, faces: Any, align: Any = "always",
+                    **rest: Any) -> Any:  # fmt: skip  # noqa: ANN401 (click's values)
+            face = FaceSettings(align=align, faces=faces, low_res=low_res, kernel=kernel)
+            return command(*args, face=face, **rest)
+
+        align_option = click.option(
+            "--align", type=click.Choice(ALIGN_MODES), default=_face.align, show_default=True,
+            help="Look for faces, or take each picture as one aligned face.",
+        )  # fmt: skip
+        return _with_options(wrapped, [
+            click.option("--low-res", type=AutoOrCount(), metavar="N" if for_align else "auto|N",
+                         default=None if for_align else "auto", show_default=not for_align,
+                         help="Pixels a side of the low-resolution face."),
+            click.option("--kernel", type=click.Choice(KERNELS), default=_face.kernel,
+                         show_default=True, help="Kernel of the downscale operator."),
+            click.option("--faces", type=click.Choice(WHICH_FACES), default=_face.faces,
+                         show_default=True, help="Which faces of a picture."),
+            *([] if for_align else [align_option]),
+        ])  # fmt: skip
+
+    return decorate
+
+
+def method_options(command: Command) -> Command:
+    """Pass `method`: candidates, seed, faces and search."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, candidates: int, seed: int, preset: str, face: FaceSettings,
+                **rest: Any) -> Any:  # fmt: skip  # noqa: ANN401 (click's values)
+        given = {f.name: rest.pop(f.name) for f in fields(SearchSettings) if f.name in rest}
+        ctx = click.get_current_context()
+        chosen = {
+            name: value
+            for name, value in given.items()
+            if ctx.get_parameter_source(name) != ParameterSource.DEFAULT
+        }
+        if "loss" in chosen:
+            chosen["loss"] = _checked(lambda: LossWeights.parse(chosen["loss"]))
+        search = _checked(lambda: replace(PRESETS[preset], **chosen))
+        method = _checked(lambda: UpscaleSettings(candidates, seed, face, search))
+        return command(*args, method=method, **rest)
+
+    return _with_options(face_options(for_align=False)(wrapped), [
+        click.option("-n", "--candidates", type=int, default=_method.candidates,
+                     show_default=True, help="Answers for each face."),
+        click.option("--seed", type=int, default=_method.seed, show_default=True,
+                     help="Any whole number; another one gives other faces."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), default="default",
+                     show_default=True,
+                     help="'pulse': the published search (Menon et al. 2020); options given "
+                     "beside it still count."),
+        click.option("--steps", type=int, default=_search.steps, show_default=True,
+                     help="Steps of the search at most."),
+        click.option("--step-size", type=float, default=_search.step_size, show_default=True,
+                     help="Largest step."),
+        click.option("--tolerance", type=float, default=_search.tolerance, show_default=True,
+                     help="Accepted mean squared error, pixels in [0, 1]."),
+        click.option("--loss", default=str(_search.loss), show_default=True,
+                     help="Weights of L2, L1 and GEOCROSS."),
+        click.option("--noise", type=click.Choice(NOISE_MODES), default=_search.noise,
+                     show_default=True, help="The generator's noise inputs."),
+        click.option("--tile-latent", is_flag=True, default=_search.tile_latent,
+                     help="One style for all layers (W) instead of one for each (W+)."),
+    ])  # fmt: skip
+
+
+def where_options(command: Command) -> Command:
+    """Pass `where`: generator and device."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, generator: str, device: str, **rest: Any) -> Any:  # noqa: ANN401
+        return command(*args, where=Where(generator, device), **rest)
+
+    return _with_options(wrapped, [
+        click.option("--generator", default=EMBEDDED, show_default=True, metavar="NAME|FILE",
+                     help="The embedded generator, or a .safetensors file."),
+        click.option("--device", default="auto", show_default=True,
+                     metavar="auto|cpu|cuda[:K]|mps", help="Where to compute."),
+    ])  # fmt: skip
+
+
+def output_options(command: Command) -> Command:
+    """Pass `output`: files and messages."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
+                verbose: bool | None, **rest: Any) -> Any:  # fmt: skip  # noqa: ANN401
+        run = RunSettings(batch_size=batch_size, format=format_, overwrite=overwrite)
+        return command(*args, output=Output(run, as_json, verbose), **rest)
+
+    return _with_options(wrapped, [
+        click.option("--batch-size", type=AutoOrCount(), default="auto", show_default=True,
+                     metavar="auto|N", help="Searches at a time; halved when memory runs out."),
+        click.option("--format", "format_", type=click.Choice(FORMATS), default=_run.format,
+                     show_default=True, help="File format of the candidates."),
+        click.option("--overwrite", is_flag=True, help="Do again what an earlier run did."),
+        click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+        click.option("-v/-q", "--verbose/--quiet", default=None,
+                     help="Tell of every candidate, or of errors only."),
+    ])  # fmt: skip

@@ -1,0 +1,39 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from pulse.errors import PulseError
+
+
+def printable_path(path: Path) -> str:
+    """A path on one line of plain characters, whatever its name holds."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name in its folder, bring it to the disk, and rename it.
+
+    Raises:
+        PulseError: naming the file and the reason; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise PulseError(f"cannot write {printable_path(path)}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file in UTF-8; see `write_bytes_atomically`."""
+    write_bytes_atomically(path, text.encode())

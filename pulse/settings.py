@@ -1,0 +1,184 @@
+"""Every choice a user has, with its unit and its one default; the command line reads them here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+EMBEDDED = "portraits-128"  # the generator that comes with PULSE
+
+NoiseMode = Literal["fixed", "zero", "trainable"]
+NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
+
+KernelName = Literal["bicubic", "area", "lanczos", "nearest"]
+KERNELS: tuple[KernelName, ...] = get_args(KernelName)
+
+AlignMode = Literal["auto", "always", "never"]
+ALIGN_MODES: tuple[AlignMode, ...] = get_args(AlignMode)
+
+WhichFaces = Literal["all", "largest"]
+WHICH_FACES: tuple[WhichFaces, ...] = get_args(WhichFaces)
+
+FormatName = Literal["png", "jpg", "webp"]
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+
+StartName = Literal["independent", "shared"]
+STARTS: tuple[StartName, ...] = get_args(StartName)
+
+
+def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"got {name} {value!r}, expected one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms that are added up for each picture.
+
+    Attributes:
+        l2: weight of the mean squared error in the downscaled space.
+        l1: weight of ten times the mean absolute error there.
+        geocross: weight of the spread of the style vectors on the sphere.
+    """
+
+    l2: float = 100.0
+    l1: float = 0.0
+    geocross: float = 0.05
+
+    def __post_init__(self) -> None:
+        if min(self.l2, self.l1, self.geocross) < 0 or self.l2 + self.l1 == 0:
+            raise ValueError(
+                f"got loss weights {self!r}, expected none below 0 and l2 or l1 above 0"
+            )
+
+    def __str__(self) -> str:
+        terms = {"L2": self.l2, "L1": self.l1, "GEOCROSS": self.geocross}
+        return "+".join(f"{weight:g}*{name}" for name, weight in terms.items() if weight)
+
+    @classmethod
+    def parse(cls, text: str) -> LossWeights:
+        """Read weights written as "100*L2+0.05*GEOCROSS"; a term that is left out weighs nothing.
+
+        Raises:
+            ValueError: saying which part cannot be read.
+        """
+        weights = dict.fromkeys(("l2", "l1", "geocross"), 0.0)
+        for term in text.split("+"):
+            weight, _, name = term.strip().partition("*")
+            try:
+                weights[name.strip().lower()] += float(weight)
+            except (KeyError, ValueError):
+                raise ValueError(
+                    f"got loss term {term!r}, expected a number, *, and L2, L1 or GEOCROSS"
+                ) from None
+        return cls(**weights)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of the descent (Menon et al. 2020, section 3).
+
+    Attributes:
+        steps: descent steps at most.
+        step_size: the largest step of Adam, in units of the Gaussianised latent.
+        tolerance: accepted mean squared error in the downscaled space, pixels in [0, 1]; 1e-3 is
+            30 dB, about 8 grey levels of 255.
+        loss: weights of the terms.
+        noise: network noise "fixed" at its random start, all "zero", or "trainable" for the first
+            maps.
+        trainable_noise_maps: how many of the first noise maps the search moves.
+        last_noise_map_is_zero: whether the finest map, which only adds grain, is left out.
+        tile_latent: one style vector for all layers (W) instead of one for each (W+).
+        start: whether the layers' style vectors begin "independent" or as one "shared" vector.
+        stop_at_tolerance: whether a picture that has met the tolerance is finished.
+        clamp_misfit: whether misfit below the tolerance costs nothing, as in the published loss.
+    """
+
+    steps: int = 100
+    step_size: float = 0.4
+    tolerance: float = 1e-3
+    loss: LossWeights = LossWeights()
+    noise: NoiseMode = "trainable"
+    trainable_noise_maps: int = 5
+    last_noise_map_is_zero: bool = True
+    tile_latent: bool = False
+    start: StartName = "shared"
+    stop_at_tolerance: bool = True
+    clamp_misfit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"got steps {self.steps}, expected 1 or more")
+        if not self.step_size > 0:
+            raise ValueError(f"got step_size {self.step_size}, expected more than 0")
+        if not self.tolerance >= 0:
+            raise ValueError(f"got tolerance {self.tolerance}, expected 0 or more")
+        _check_one_of("noise", self.noise, NOISE_MODES)
+        _check_one_of("start", self.start, STARTS)
+
+
+PUBLISHED = SearchSettings(
+    tolerance=2e-3, start="independent", stop_at_tolerance=False, clamp_misfit=True
+)
+"""The settings of the published search, step for step (Menon et al. 2020, section 4)."""
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """How faces are found in a picture and brought to low resolution.
+
+    Attributes:
+        align: "auto" looks for faces unless the picture is an aligned low-resolution face already;
+            "always" looks for faces; "never" takes the picture's central square as the face.
+        faces: "all" faces of a picture or the "largest" only.
+        low_res: pixels a side of the low-resolution face; None decides by picture and generator.
+        kernel: the downscale operator's kernel.
+    """
+
+    align: AlignMode = "auto"
+    faces: WhichFaces = "all"
+    low_res: int | None = None
+    kernel: KernelName = "bicubic"
+
+    def __post_init__(self) -> None:
+        _check_one_of("align", self.align, ALIGN_MODES)
+        _check_one_of("faces", self.faces, WHICH_FACES)
+        _check_one_of("kernel", self.kernel, KERNELS)
+        if self.low_res is not None and self.low_res < 1:
+            raise ValueError(f"got low_res {self.low_res}, expected 1 or more")
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """Settings of the whole method.
+
+    Attributes:
+        candidates: answers for each face.
+        seed: any whole number; the same seed gives the same start for the same picture.
+        face: how faces are found and brought to low resolution.
+        search: how the latent space is searched.
+    """
+
+    candidates: int = 4
+    seed: int = 0
+    face: FaceSettings = FaceSettings()
+    search: SearchSettings = SearchSettings()
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ValueError(f"got candidates {self.candidates}, expected 1 or more")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run over many pictures, beyond those of the method.
+
+    Attributes:
+        batch_size: searches at a time; None for a size that suits most devices.
+        format: of the candidates.
+        overwrite: do again what an earlier run did.
+    """
+
+    batch_size: int | None = None
+    format: FormatName = "png"
+    overwrite: bool = False
