@@ -1,4 +1,4 @@
-"""The contact sheet: one face's candidates side by side, each downscaled again, and their spread."""
+"""The contact sheet: a face's candidates side by side, each downscaled again, and their spread."""
 
 from __future__ import annotations
 

@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pulse.downscale import Downscale
-from pulse.errors import PictureError
+from pulse.errors import DeviceError, PictureError
 from pulse.faces.prepare import Face, prepare_faces
-from pulse.images import Origin, Picture, picture_from, read_picture, to_image, write_picture
+from pulse.images import Origin, picture_from, read_picture, to_image, write_picture
 from pulse.pretrained import Pretrained
 from pulse.search.descent import Found, Progress, descend
 from pulse.search.rng import rng_for
@@ -27,6 +27,7 @@ from pulse.search.start import random_start, stack
 from pulse.settings import UpscaleSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 DEFAULT_BATCH_SIZE = 16
@@ -106,7 +107,7 @@ class Job:
 
 
 def upscale(
-    image: str | Path | Any,
+    image: str | Path | Image.Image | np.ndarray | Tensor,
     generator: Pretrained,
     candidates: int = 4,
     seed: int = 0,
@@ -166,6 +167,9 @@ def search(
 
     Returns:
         The candidates in the order of the jobs.
+
+    Raises:
+        DeviceError: if not even one search fits in the memory.
     """
     found: dict[int, Candidate] = {}
     for batch in _batches(jobs, batch_size or DEFAULT_BATCH_SIZE):
@@ -175,9 +179,12 @@ def search(
             part = [jobs[i] for i in indices]
             try:
                 answers = _search_batch(part, generator, seed, settings, on_step)
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
                 if len(indices) == 1:
-                    raise
+                    raise DeviceError(
+                        f"{generator.device} has too little memory for one search with "
+                        f"{generator.name}; free some, or choose another --device"
+                    ) from error
                 half = len(indices) // 2
                 waiting += [indices[half:], indices[:half]]
                 continue

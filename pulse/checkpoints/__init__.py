@@ -1,0 +1,1 @@
+"""Weights files: what is in them, and the generators they hold."""

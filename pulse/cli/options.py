@@ -54,7 +54,7 @@ class AutoOrCount(click.ParamType[int | None]):
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:  # fmt: skip  # noqa: ANN401 (click's signature)
+    ) -> int | None:  # fmt: skip
         """Parse one value."""
         if value is None or value == "auto":
             return None
@@ -74,7 +74,7 @@ def _with_options(command: Command, options: list[Callable[[Command], Command]])
     return command
 
 
-def _checked(make: Callable[[], Any]) -> Any:  # noqa: ANN401 (whatever is made)
+def _checked(make: Callable[[], Any]) -> Any:
     """Make settings; a value that they refuse is wrong usage."""
     try:
         return make()
@@ -88,7 +88,7 @@ def face_options(*, for_align: bool) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(*args: Any, low_res: int | None, kernel: Any, faces: Any, align: Any = "always",
-                    **rest: Any) -> Any:  # fmt: skip  # noqa: ANN401 (click's values)
+                    **rest: Any) -> Any:  # fmt: skip
             face = FaceSettings(align=align, faces=faces, low_res=low_res, kernel=kernel)
             return command(*args, face=face, **rest)
 
@@ -115,7 +115,7 @@ def method_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, candidates: int, seed: int, preset: str, face: FaceSettings,
-                **rest: Any) -> Any:  # fmt: skip  # noqa: ANN401 (click's values)
+                **rest: Any) -> Any:  # fmt: skip
         given = {f.name: rest.pop(f.name) for f in fields(SearchSettings) if f.name in rest}
         ctx = click.get_current_context()
         chosen = {
@@ -157,7 +157,7 @@ def where_options(command: Command) -> Command:
     """Pass `where`: generator and device."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, generator: str, device: str, **rest: Any) -> Any:  # noqa: ANN401
+    def wrapped(*args: Any, generator: str, device: str, **rest: Any) -> Any:
         return command(*args, where=Where(generator, device), **rest)
 
     return _with_options(wrapped, [
@@ -173,7 +173,7 @@ def output_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
-                verbose: bool | None, **rest: Any) -> Any:  # fmt: skip  # noqa: ANN401
+                verbose: bool | None, **rest: Any) -> Any:  # fmt: skip
         run = RunSettings(batch_size=batch_size, format=format_, overwrite=overwrite)
         return command(*args, output=Output(run, as_json, verbose), **rest)
 

@@ -96,16 +96,19 @@ class Display:
         """What the runner calls."""
         return Watcher(
             on_total=self._set_total,
-            on_faces=lambda count: self._set_total((self.bar.total or 0) + count - 1),
+            on_faces=lambda count: self._set_total(int(self.bar.total or 0) + count - 1),
             on_step=self._show_step,
             on_record=self._show_record,
-            on_face_done=lambda: self.bar.update() and None,
+            on_face_done=self._advance,
             on_warning=self._say,
         )
 
     def _set_total(self, total: int) -> None:
         self.bar.total = total
         self.bar.refresh()
+
+    def _advance(self) -> None:
+        self.bar.update()
 
     def _show_step(self, progress: Progress) -> None:
         error = progress.errors.median().item()

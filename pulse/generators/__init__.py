@@ -1,0 +1,1 @@
+"""The StyleGAN generators: differentiable functions from styles and noise maps to pictures."""

@@ -69,7 +69,7 @@ class Generator(nn.Module, ABC):
         return w.unsqueeze(1).expand(-1, self.num_ws, -1)
 
     def stored_noise(self) -> list[Tensor]:
-        """The noise maps kept in the weights, (1, 1, size, size) each; zeros where there are none."""
+        """The noise maps kept in the weights, (1, 1, size, size) each; zeros where none are."""
         return self.zero_noise()
 
     def zero_noise(self) -> list[Tensor]:

@@ -235,7 +235,7 @@ class StyleGAN1(Generator):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> StyleGAN1:
-        """Build from PULSE's tensors, those of `synthesis.pt` and `mapping.pt` under these prefixes.
+        """Build from PULSE's `synthesis.pt` and `mapping.pt`, their names under these prefixes.
 
         Raises:
             ValueError: naming the keys or the shape that do not fit.

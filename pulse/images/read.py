@@ -187,7 +187,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     if image.mode == "F":
-        top = 1.0 if 0 <= values.min() and values.max() <= 1 else max(values.max(), 1.0)
+        top = 1.0 if values.min() >= 0 and values.max() <= 1 else max(values.max(), 1.0)
     else:
         top = 255.0 if values.max() <= 255 and image.mode == "I" else 65535.0
         top = max(top, values.max())

@@ -17,9 +17,9 @@ from pulse.downscale import Downscale
 from pulse.generators.base import Generator
 from pulse.search.latent import LatentPrior
 from pulse.search.losses import mean_squared, total_loss
-from pulse.settings import SearchSettings
 from pulse.search.sphere import SphericalAdam, linear_one_cycle_drop
 from pulse.search.start import Start
+from pulse.settings import SearchSettings
 from pulse.shapes import check_shape
 
 

@@ -1,7 +1,7 @@
 """Adam on spheres: a step, then back to the radius each vector began with.
 
 Menon et al. 2020, section 3.3; Adam from Kingma & Ba 2015, algorithm 1. The state is kept for
-each picture, so that pictures may leave a batch and a picture alone goes the way it goes in company.
+each picture, so that pictures may leave a batch, and one alone goes the way it goes in company.
 """
 
 from __future__ import annotations
