@@ -18,6 +18,7 @@ from pulse.upscale import spread_of
 TILE_PX = 256
 GAP_PX = 12
 CAPTION_PX = 22
+FOOTER_LINES = 5  # enough for the narrowest sheet, of one candidate
 CANDIDATES_IN_A_ROW = 6
 BACKGROUND, INK, FAINT_INK = "white", "#1a1a1a", "#595959"
 
@@ -28,6 +29,10 @@ SCALE = np.array([
 ])  # fmt: skip
 SCALE_TOP = 0.2  # standard deviation drawn brightest; fixed, so that sheets can be compared
 
+HOW_TO_READ = (
+    "Below each candidate: the same face downscaled again, and its mean squared error against the "
+    "input."
+)
 PLAIN_WORDS = (
     "These people do not exist. Each face is one of many that fit the same few pixels; "
     "none of them shows what anyone looks like."
@@ -78,11 +83,11 @@ def draw_sheet(
         sheet.draw_legend(0, 1)
     for i, entry in enumerate(entries):
         column, row = 1 + i % CANDIDATES_IN_A_ROW, 2 * (i // CANDIDATES_IN_A_ROW)
-        verdict = "within tolerance" if entry.met_tolerance else f"above {tolerance:g}"
+        verdict = "within" if entry.met_tolerance else "above"
         sheet.place(column, row, _enlarged(to_image(entry.image)), f"candidate {entry.number}")
-        caption = f"downscaled: error {entry.error:.2g}, {verdict}"
+        caption = f"error {entry.error:.2g}, {verdict} {tolerance:g}"
         sheet.place(column, row + 1, _pixels(again[i]), caption)
-    sheet.write_footer(PLAIN_WORDS)
+    sheet.write_footer((HOW_TO_READ, PLAIN_WORDS))
     return sheet.image
 
 
@@ -96,7 +101,8 @@ class _Canvas:
         step_y = TILE_PX + CAPTION_PX + GAP_PX
         width = columns * (TILE_PX + GAP_PX) + GAP_PX
         self.footer_y = self.top_px + rows * step_y
-        self.image = Image.new("RGB", (width, self.footer_y + 3 * CAPTION_PX), BACKGROUND)
+        footer_px = FOOTER_LINES * CAPTION_PX
+        self.image = Image.new("RGB", (width, self.footer_y + footer_px), BACKGROUND)
         self.draw = ImageDraw.Draw(self.image)
 
     def corner(self, column: int, row: int) -> tuple[int, int]:
@@ -125,17 +131,26 @@ class _Canvas:
         title = self._fit(title, self.image.width - 2 * GAP_PX)
         self.draw.text((GAP_PX, GAP_PX), title, INK, self.font)
 
-    def write_footer(self, words: str) -> None:
+    def write_footer(self, sentences: Sequence[str]) -> None:
         """The lines at the bottom, wrapped to the width."""
+        lines: list[str] = []
+        for sentence in sentences:
+            lines += self._wrapped(sentence, self.image.width - 2 * GAP_PX)
+        for i, line in enumerate(lines):
+            self.draw.text((GAP_PX, self.footer_y + i * CAPTION_PX), line, FAINT_INK, self.font)
+        bottom = self.footer_y + len(lines) * CAPTION_PX + GAP_PX
+        self.image = self.image.crop((0, 0, self.image.width, bottom))
+
+    def _wrapped(self, text: str, width: int) -> list[str]:
+        """A text broken into lines that fit."""
         lines = [""]
-        for word in words.split():
+        for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
-            if self.draw.textlength(longer, self.font) > self.image.width - 2 * GAP_PX:
+            if self.draw.textlength(longer, self.font) > width:
                 lines.append(word)
             else:
                 lines[-1] = longer
-        for i, line in enumerate(lines):
-            self.draw.text((GAP_PX, self.footer_y + i * CAPTION_PX), line, FAINT_INK, self.font)
+        return lines
 
     def _fit(self, text: str, width: int) -> str:
         """Shorten a text in its middle until it fits."""

@@ -41,8 +41,8 @@ def run_upscale(
         except KeyboardInterrupt:
             display.close()
             click.echo(
-                f"pulse: interrupted; {runner.summary.faces} faces of this run are whole in "
-                f"'{out}', and the same command goes on from there",
+                f"pulse: interrupted; {_count(runner.summary.faces, 'face')} of this run whole in "
+                f"'{out}'; the same command goes on from there",
                 err=True,
             )
             raise
@@ -69,7 +69,8 @@ def plan_only(
         state = "done" if p.is_done else "to do"
         click.echo(f"{state}  {printable_path(p.source.path)} -> {printable_path(out / p.folder)}")
     to_do = sum(not p.is_done for p in planned)
-    click.echo(f"{to_do} of {len(planned)} pictures to do, {method.candidates} candidates a face.")
+    pictures, candidates = _count(len(planned), "picture"), _count(method.candidates, "candidate")
+    click.echo(f"{to_do} of {pictures} to do, {candidates} a face.")
 
 
 def demo_folder() -> Path:
@@ -162,20 +163,27 @@ def summary_as_text(summary: Summary, out: Path) -> str:
     lines = []
     if summary.done_before:
         lines.append(
-            f"{summary.done_before} of {summary.pictures} pictures were done before; left as is."
+            f"{summary.done_before} of {_count(summary.pictures, 'picture')} done before; "
+            "left as is."
         )
     candidates = counts["saved"] + counts["above-tolerance"]
     if candidates:
         lines.append(
-            f"{candidates} candidates: {counts['saved']} within the tolerance, "
+            f"{_count(candidates, 'candidate')}: {counts['saved']} within the tolerance, "
             f"{counts['above-tolerance']} above it; median error "
             f"{statistics.median(summary.errors):.2g}, worst {max(summary.errors):.2g}."
         )
     if summary.faces:
         pace = summary.seconds / summary.faces
-        lines.append(f"{summary.faces} faces in {summary.seconds:.0f} s, {pace:.1f} s a face.")
+        faces = _count(summary.faces, "face")
+        lines.append(f"{faces} searched in {summary.seconds:.0f} s, {pace:.1f} s a face.")
     for count, words in ((counts["no-face"], "without a face"), (counts["failed"], "failed")):
         if count:
             lines.append(f"{count} {words}; the journal says why.")
     lines.append(f"Pictures are in '{out}'; start with a sheet.png. {NO_SUCH_PERSON}")
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    """A number and its noun: "1 face", "2 faces"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import DATA, PORTRAITS, expected_of, pulse_state
+from safetensors.torch import load_file
+
+import pulse
+from pulse.generators.stylegan1 import StyleGAN1
+from pulse.generators.stylegan2 import StyleGAN2
+
+
+@pytest.fixture(scope="session")
+def data():
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def low_res_folder():
+    return DATA / "low_res"
+
+
+@pytest.fixture(scope="session")
+def portraits():
+    """Photographs of people who agreed to it; they are not part of the repository."""
+    if not PORTRAITS.is_dir():
+        pytest.skip(f"the portraits are not here: no folder {PORTRAITS}")
+    return sorted(PORTRAITS.glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def pulse_home(tmp_path_factory):
+    """A cache of the tests' own, so that they neither need nor change the user's."""
+    home = tmp_path_factory.mktemp("pulse_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULSE_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def embedded(pulse_home):
+    return pulse.load_generator(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _use_pulse_home(pulse_home):
+    """Every test sees the tests' own cache."""
+
+
+@pytest.fixture(scope="session")
+def stylegan1():
+    return StyleGAN1.from_state_dict(pulse_state("pulse-32", "checkpoints"))
+
+
+@pytest.fixture(scope="session", params=["ada-plain", "sg3sg2-plain"])
+def stylegan2(request):
+    state = load_file(DATA / "generators" / f"{request.param}.safetensors")
+    return StyleGAN2.from_state_dict(state), expected_of(request.param, "generators")
+
+
+@pytest.fixture(scope="session")
+def small_stylegan2():
+    """A quick generator of 32 px with random weights, for what does not depend on faces."""
+    return StyleGAN2.from_state_dict(load_file(DATA / "generators" / "ada-plain.safetensors"))
+
+
+@pytest.fixture
+def one_thread():
+    """Rounding depends on the number of threads; a chaotic descent shows it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,87 @@
+"""The search against a run of the published code: same weights, same start, every step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import expected_of, pulse_state
+
+from pulse.downscale import Downscale
+from pulse.generators.stylegan1 import StyleGAN1
+from pulse.search.descent import Descent
+from pulse.search.latent import LatentPrior
+from pulse.search.losses import geocross, mean_squared
+from pulse.search.start import Start
+from pulse.settings import PUBLISHED
+
+STEPS = 40
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def published():
+    return expected_of("pulse-search-32", "search")
+
+
+@pytest.fixture(scope="module")
+def ours(published):
+    """The losses of every step, and the search after the last.
+
+    One thread, as the published run had: the descent doubles differences of rounding every few
+    steps, and with two threads the published code itself ends 1e-4 from its run with one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    G = StyleGAN1.from_state_dict(pulse_state("pulse-search-32", "search"))
+    start = Start(published["latent_0"], [published[f"noise_{i}_0"] for i in range(G.num_ws)])
+    prior = LatentPrior(published["gaussian_mean"], published["gaussian_std"])
+    A = Downscale((32, 32), tuple(published["target"].shape[2:]))
+    settings = replace(PUBLISHED, steps=STEPS)
+    descent = Descent(G, prior, A, published["target"], start, settings)
+    rows = []
+    while not descent.is_finished:
+        v, *moving = (x.clone() for x in descent.optimizer.variables)
+        ws = prior.to_w(v)
+        image = G.render(ws, [*moving, *descent.fixed_noise])
+        misfit = mean_squared(A(image), published["target"]).clamp(min=PUBLISHED.tolerance)
+        total = descent.step().sum()
+        rows.append(torch.stack([misfit.sum(), geocross(ws).sum(), total]))
+    torch.set_num_threads(threads)
+    return torch.stack(rows), descent, image
+
+
+@pytest.mark.parametrize(("column", "name"), [(0, "L2"), (1, "GEOCROSS"), (2, "total")])
+def test_losses_of_every_step(published, ours, column, name):
+    got, want = ours[0][:, column], published["losses_l2_geocross_total"][:, column]
+    assert len(got) == STEPS
+    assert ((got - want) / want).abs().max() < TOLERANCE
+
+
+def distance(got, want):
+    return ((got - want).norm() / want.norm()).item()
+
+
+def test_latent_at_the_end(published, ours):
+    assert distance(ours[1].optimizer.variables[0], published["latent_end"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("i", range(5))
+def test_noise_maps_at_the_end(published, ours, i):
+    got = ours[1].optimizer.variables[1 + i]
+    assert distance(got, published[f"noise_{i}_end"]) < TOLERANCE
+
+
+def test_picture_of_the_last_step(published, ours):
+    assert distance(ours[2], published["image_last_step"]) < TOLERANCE
+
+
+def test_the_published_settings():
+    s = PUBLISHED
+    assert (s.steps, s.step_size, s.tolerance) == (100, 0.4, 2e-3)
+    assert (s.loss.l2, s.loss.l1, s.loss.geocross) == (100, 0, 0.05)
+    assert (s.noise, s.trainable_noise_maps, s.last_noise_map_is_zero) == ("trainable", 5, True)
+    assert (s.tile_latent, s.start) == (False, "independent")
+    assert not s.stop_at_tolerance
+    assert s.clamp_misfit
