@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pulse.errors import PulseError
+    from pulse.method import Candidate, Result, upscale
     from pulse.pretrained import Pretrained, load_generator
     from pulse.settings import (
         PUBLISHED,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         SearchSettings,
         UpscaleSettings,
     )
-    from pulse.upscale import Candidate, Result, upscale
 
 __version__ = "1.0.0.dev0"
 
@@ -50,10 +50,10 @@ _HOMES = {
     "PUBLISHED": "pulse.settings",
     "LossWeights": "pulse.settings",
     "SearchSettings": "pulse.settings",
-    "Candidate": "pulse.upscale",
-    "Result": "pulse.upscale",
+    "Candidate": "pulse.method",
+    "Result": "pulse.method",
     "UpscaleSettings": "pulse.settings",
-    "upscale": "pulse.upscale",
+    "upscale": "pulse.method",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from pulse.errors import PulseError
@@ -29,9 +30,14 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise PulseError(f"cannot write {printable_path(path)}: {error.strerror}") from error
+        raise PulseError(
+            f"cannot write {printable_path(path)}: {error.strerror or error}; "
+            "check the folder, its permissions and the free space"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where the folder is missing or read-only there is nothing to remove, and this fails too.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text_atomically(path: Path, text: str) -> None:

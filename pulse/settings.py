@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,9 +47,10 @@ class LossWeights:
     geocross: float = 0.05
 
     def __post_init__(self) -> None:
-        if min(self.l2, self.l1, self.geocross) < 0 or self.l2 + self.l1 == 0:
+        weights = (self.l2, self.l1, self.geocross)
+        if not all(0 <= weight < math.inf for weight in weights) or self.l2 + self.l1 == 0:
             raise ValueError(
-                f"got loss weights {self!r}, expected none below 0 and l2 or l1 above 0"
+                f"got loss weights {weights}, expected none below 0 and l2 or l1 above 0"
             )
 
     def __str__(self) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pulse.downscale import Downscale
 from pulse.images import to_image
+from pulse.method import spread_of
 from pulse.settings import KernelName
-from pulse.upscale import spread_of
 
 TILE_PX = 256
 GAP_PX = 12

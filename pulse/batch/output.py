@@ -14,10 +14,10 @@ from pulse.batch.plan import PlannedPicture
 from pulse.errors import PulseError
 from pulse.faces.prepare import Face
 from pulse.images import read_picture, to_image, to_tensor, write_picture
+from pulse.method import Candidate, origin_of
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
 from pulse.sheet import SheetEntry, draw_sheet
-from pulse.upscale import Candidate, origin_of
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from pulse.batch.run_file import identity_of, open_output, run_id_of
 from pulse.errors import PictureError
 from pulse.faces.prepare import prepare_faces
 from pulse.images import read_picture
+from pulse.method import DEFAULT_BATCH_SIZE, Job, search
 from pulse.pretrained import Pretrained
 from pulse.search.descent import Progress
 from pulse.settings import RunSettings, UpscaleSettings
-from pulse.upscale import DEFAULT_BATCH_SIZE, Job, search
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""The Python API: one picture in, several candidates out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pulse
+from pulse import method as api
+from pulse.downscale import Downscale
+from pulse.errors import DeviceError
+from pulse.images import read_origin, read_picture, to_tensor
+from pulse.method import Job, search, spread_of
+from pulse.settings import FaceSettings, SearchSettings, UpscaleSettings
+
+SHORT = UpscaleSettings(search=SearchSettings(steps=6))
+
+
+@pytest.fixture(scope="module")
+def path(low_res_folder):
+    return low_res_folder / "imagined-04.png"
+
+
+@pytest.fixture(scope="module")
+def result(embedded, path):
+    return pulse.upscale(path, embedded, candidates=2, seed=0, settings=SHORT)
+
+
+def test_the_result_holds_what_was_searched_for_and_found(result, path):
+    assert torch.equal(result.low_res, to_tensor(read_picture(path).image))
+    assert [candidate.number for candidate in result.candidates] == [1, 2]
+    for candidate in result.candidates:
+        assert candidate.image.shape == (3, 128, 128)
+        assert candidate.latent.shape == (12, 512)
+        assert candidate.steps == 6
+
+
+def test_the_error_is_that_of_the_picture(result):
+    A = Downscale((128, 128), (16, 16))
+    for candidate in result.candidates:
+        error = (A(candidate.image[None])[0] - result.low_res).square().mean().item()
+        assert candidate.error == pytest.approx(error, rel=1e-4)
+        assert candidate.met_tolerance == (error <= 1e-3)
+
+
+def test_spread_is_the_standard_deviation_over_candidates(result):
+    a, b = (candidate.image for candidate in result.candidates)
+    assert torch.allclose(result.spread, ((a - b).abs() / 2).mean(0), atol=1e-6)
+    assert torch.equal(spread_of([a]), torch.zeros(128, 128))
+
+
+def test_the_saved_picture_is_the_candidate_and_says_what_it_is(result, tmp_path, embedded):
+    file = tmp_path / "imagined.png"
+    result.candidates[1].save(file)
+    assert torch.equal(to_tensor(read_picture(file).image), result.candidates[1].image)
+    origin = read_origin(file)
+    assert origin.digital_source_type.endswith("/trainedAlgorithmicMedia")
+    assert "not a photograph of a person" in origin.description
+    assert (origin.generator_sha256, origin.seed) == (embedded.sha256, 0)
+    assert origin.settings["candidate"] == 2
+
+
+@pytest.mark.parametrize("kind", ["PIL", "array", "tensor", "string"])
+def test_pictures_from_memory_give_what_the_file_gives(embedded, path, result, kind):
+    image = Image.open(path).convert("RGB")
+    given = {
+        "PIL": image,
+        "array": np.array(image),
+        "tensor": to_tensor(image),
+        "string": str(path),
+    }[kind]
+    again = pulse.upscale(given, embedded, candidates=1, seed=0, settings=SHORT)
+    # one in the batch instead of two: rounding, below a grey level on average
+    assert (again.candidates[0].image - result.candidates[0].image).abs().mean() < 1 / 255
+
+
+def test_seeds(embedded, path, result):
+    """Seed 0 is a seed, repeated it gives the same, and the candidates of one seed differ."""
+    again = pulse.upscale(path, embedded, candidates=2, seed=0, settings=SHORT)
+    other = pulse.upscale(path, embedded, candidates=2, seed=1, settings=SHORT)
+    for i in range(2):
+        assert torch.equal(again.candidates[i].image, result.candidates[i].image)
+        assert not torch.equal(other.candidates[i].image, result.candidates[i].image)
+    assert not torch.equal(result.candidates[0].image, result.candidates[1].image)
+
+
+def test_a_picture_without_a_face_says_so(embedded):
+    empty = Image.new("RGB", (300, 200), "grey")
+    with pytest.raises(pulse.PulseError, match="the picture: no face was found"):
+        pulse.upscale(empty, embedded)
+
+
+def test_another_type_is_refused(embedded):
+    with pytest.raises(ValueError, match="got list, expected a PIL image, an array or a tensor"):
+        pulse.upscale([1, 2], embedded)
+
+
+def job_of(image, number=1):
+    faces = api.prepare_faces(api.picture_from(image), 128, FaceSettings())
+    return Job(faces[0], number)
+
+
+def test_faces_of_several_sizes_go_through_in_one_call(embedded, path):
+    image = Image.open(path).convert("RGB")
+    jobs = [job_of(image), job_of(image.resize((12, 12))), job_of(image, 2)]
+    found = search(jobs, embedded, 0, SHORT, batch_size=2)
+    assert [candidate.number for candidate in found] == [1, 1, 2]
+    alone = search(jobs[1:2], embedded, 0, SHORT)
+    assert torch.equal(found[1].image, alone[0].image)
+
+
+@pytest.mark.parametrize("fails_at", [1, 4, 9])
+def test_out_of_memory_halves_the_batch_and_loses_nothing(
+    embedded, path, monkeypatch, fails_at, one_thread
+):
+    """The error comes at any step, and as long as more than one search is in the batch."""
+    image = Image.open(path).convert("RGB")
+    jobs = [job_of(image, number) for number in range(1, 6)]
+    want = search(jobs, embedded, 0, SHORT, batch_size=1)
+    render, calls = embedded.network.render, []
+
+    def render_with_little_memory(ws, noise_maps):
+        calls.append(len(ws))
+        if len(ws) > 1 and len(calls) >= fails_at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return render(ws, noise_maps)
+
+    monkeypatch.setattr(embedded.network, "render", render_with_little_memory)
+    found = search(jobs, embedded, 0, SHORT)
+    assert max(calls) == 5
+    assert [candidate.number for candidate in found] == [1, 2, 3, 4, 5]
+    for got, expected in zip(found, want, strict=True):
+        assert (got.image - expected.image).abs().mean() < 1 / 255
+
+
+def test_too_little_memory_for_one_search_is_one_clear_line(embedded, path, monkeypatch):
+    def no_memory(ws, noise_maps):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(embedded.network, "render", no_memory)
+    with pytest.raises(DeviceError, match="cpu has too little memory for one search"):
+        pulse.upscale(path, embedded, candidates=2, settings=SHORT)
