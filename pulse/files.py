@@ -16,6 +16,20 @@ def printable_path(path: Path) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        PulseError: naming the folder and the reason.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PulseError(
+            f"cannot make the folder {printable_path(path)}: {error.strerror}"
+        ) from error
+
+
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write a file under a temporary name in its folder, bring it to the disk, and rename it.
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import DATA, PORTRAITS, expected_of, pulse_state
+from PIL import Image
 from safetensors.torch import load_file
 
 import pulse
 from pulse.generators.stylegan1 import StyleGAN1
 from pulse.generators.stylegan2 import StyleGAN2
+from pulse.images import to_image
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +73,30 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def small_generator(pulse_home):
+    """A quick generator of 32 px with its prior; what it draws are no faces."""
+    return pulse.load_generator(DATA / "generators" / "ada-plain.safetensors", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def drawn_face(embedded):
+    """A face of 128 px that nobody has, as an RGB picture."""
+    G = embedded.network
+    z = torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        w = G.truncate(G.mapping(z), 0.5)
+        return to_image(G.render(G.broadcast(w), G.zero_noise())[0])
+
+
+@pytest.fixture(scope="session")
+def drawn_scene(drawn_face, tmp_path_factory):
+    """A wide picture with a large face and a smaller one."""
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    scene = Image.new("RGB", (900, 500), (90, 110, 130))
+    scene.paste(drawn_face.resize((400, 400), Image.Resampling.BICUBIC), (40, 50))
+    scene.paste(drawn_face.resize((260, 260), Image.Resampling.BICUBIC), (560, 120))
+    scene.save(path)
+    return path

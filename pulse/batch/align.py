@@ -11,7 +11,8 @@ from pulse.errors import PulseError
 from pulse.faces.align import align_faces
 from pulse.faces.detect import detect_faces
 from pulse.faces.prepare import reduce_square
-from pulse.images import printable_path, read_picture, to_image, write_picture
+from pulse.files import make_folder, printable_path
+from pulse.images import read_picture, to_image, write_picture
 from pulse.settings import FaceSettings
 
 
@@ -67,6 +68,7 @@ def _align_one(
         if path.exists() and not overwrite:
             yield Line(f"{name}: {path} is there already; left as is", is_failure=False)
             continue
+        make_folder(path.parent)
         write_picture(face.image, path)
         if settings.low_res:
             reduced = to_image(reduce_square(face.image, settings.low_res, settings.kernel))

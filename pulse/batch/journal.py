@@ -93,7 +93,8 @@ class Journal:
         names = {field.name for field in fields(Record)}
         try:
             values = json.loads(line)
-            record = Record(**{name: values[name] for name in names if name in values})
+            known = {name: values[name] for name in names if name in values}
+            record = Record(**known | {"notes": tuple(known.get("notes", ()))})
         except (ValueError, TypeError) as error:
             raise PulseError(
                 f"{self.path} line {number} is not a record of this program ({error}); "

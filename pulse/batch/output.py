@@ -11,8 +11,8 @@ from typing import Any
 from pulse.batch.jobs import face_folder
 from pulse.batch.journal import Record, Status
 from pulse.batch.plan import PlannedPicture
-from pulse.errors import PulseError
 from pulse.faces.prepare import Face
+from pulse.files import make_folder
 from pulse.images import read_picture, to_image, to_tensor, write_picture
 from pulse.method import Candidate, origin_of
 from pulse.pretrained import Pretrained
@@ -62,11 +62,7 @@ class FaceWriter:
             PulseError: if a file cannot be written.
         """
         folder = self._folder(work)
-        try:
-            (self.out / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            path = self.out / folder
-            raise PulseError(f"cannot make the folder '{path}': {error.strerror}") from error
+        make_folder(self.out / folder)
         write_picture(to_image(work.face.low_res), self.out / folder / "low_res.png")
         return [self._write_candidate(work, folder, candidate) for candidate in candidates]
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import pulse
+from pulse.cli.exit_status import INTERRUPTED, SOME_FAILED, STOPPED
 from pulse.cli.options import (
     Output,
     Where,
@@ -18,9 +19,6 @@ from pulse.cli.options import (
 )
 from pulse.errors import PulseError
 from pulse.settings import FaceSettings, UpscaleSettings
-
-SOME_FAILED = 3  # exit status: some pictures have no candidates
-INTERRUPTED = 130  # exit status: stopped by Ctrl-C, as shells count it
 
 InputPath = click.Path(path_type=Path)
 
@@ -34,7 +32,7 @@ class PulseGroup(click.Group):
             return super().invoke(ctx)
         except PulseError as error:
             click.echo(f"pulse: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(STOPPED)
         except KeyboardInterrupt:
             click.echo("pulse: interrupted", err=True)
             ctx.exit(INTERRUPTED)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from pulse.batch.journal import Record
 from pulse.batch.runner import Runner, Summary, Watcher
+from pulse.cli.exit_status import INTERRUPTED
 from pulse.cli.options import Output, Where
 from pulse.files import printable_path
 from pulse.pretrained import load_generator
@@ -31,7 +32,7 @@ def run_upscale(
 
     Raises:
         PulseError: if the run could not go on.
-        KeyboardInterrupt: after saying how to go on.
+        Exit: after Ctrl-C, once it is said how to go on.
     """
     generator = load_generator(where.generator, where.device)
     with Display(output) as display:
@@ -45,7 +46,7 @@ def run_upscale(
                 f"'{out}'; the same command goes on from there",
                 err=True,
             )
-            raise
+            raise click.exceptions.Exit(INTERRUPTED) from None
     if output.as_json:
         click.echo(json.dumps(summary_as_json(summary, out)))
     elif output.verbose is not False:

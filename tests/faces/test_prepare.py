@@ -8,29 +8,15 @@ import torch
 from PIL import Image
 
 from pulse.faces.prepare import prepare_faces, reduce_square
-from pulse.images import Picture, read_picture, to_image, to_tensor
+from pulse.images import Picture, read_picture, to_tensor
 from pulse.settings import FaceSettings
 
 RESOLUTION = 128
 
 
 @pytest.fixture(scope="module")
-def drawn_face(embedded):
-    """A face of 128 px that nobody has."""
-    G = embedded.network
-    z = torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(7))
-    w = G.truncate(G.mapping(z), 0.5)
-    with torch.no_grad():
-        return to_image(G.render(G.broadcast(w), G.zero_noise())[0])
-
-
-@pytest.fixture(scope="module")
-def scene(drawn_face):
-    """A wide picture with a large face and a small one."""
-    image = Image.new("RGB", (900, 500), (90, 110, 130))
-    image.paste(drawn_face.resize((400, 400), Image.Resampling.BICUBIC), (40, 50))
-    image.paste(drawn_face.resize((260, 260), Image.Resampling.BICUBIC), (560, 120))
-    return image
+def scene(drawn_scene):
+    return Image.open(drawn_scene).convert("RGB")
 
 
 def noise_picture(width, height):
