@@ -65,7 +65,7 @@ class Candidate:
         """Write the image, with its origin in the file; the suffix decides the format.
 
         Raises:
-            PictureError: if it cannot be written.
+            PulseError: if it cannot be written.
         """
         write_picture(self.to_pil(), Path(path), origin=self.origin)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pulse.files import printable_path
 from pulse.images.origin import Origin
-from pulse.images.pixels import picture_from, quantise, to_image, to_tensor
+from pulse.images.pixels import picture_from, to_image, to_tensor
 from pulse.images.read import PICTURE_SUFFIXES, Picture, read_picture
 from pulse.images.write import read_origin, write_picture
 
@@ -14,7 +14,6 @@ __all__ = [
     "Picture",
     "picture_from",
     "printable_path",
-    "quantise",
     "read_origin",
     "read_picture",
     "to_image",

@@ -50,7 +50,7 @@ class Origin:
                 "generator": self.generator,
                 "generator_sha256": self.generator_sha256,
                 "seed": self.seed,
-                "settings": self.settings,
+                "settings": dict(self.settings),
             }
         )
 
@@ -82,4 +82,9 @@ class Origin:
         description = root.findtext(".//dc:description//rdf:li", namespaces=NAMESPACES)
         if values is None or source_type is None or description is None:
             return None
-        return cls(**json.loads(values), description=description, digital_source_type=source_type)
+        try:
+            return cls(
+                **json.loads(values), description=description, digital_source_type=source_type
+            )
+        except (ValueError, TypeError):  # another version's fields, or an edited packet
+            return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -11,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from pulse.errors import PictureError
 from pulse.files import printable_path, write_bytes_atomically
 from pulse.images.origin import SOFTWARE, Origin
-from pulse.images.read import DECODER_ERRORS
+from pulse.images.read import open_picture
 
 PNG_XMP_KEY = "XML:com.adobe.xmp"
 JPEG_QUALITY = 95  # WebP is written without loss
@@ -27,23 +29,25 @@ def write_picture(image: Image.Image, path: Path, *, origin: Origin | None = Non
 
     Raises:
         PulseError: if the file cannot be written; nothing is left behind then.
-        PictureError: for another suffix.
+        PictureError: for another suffix, or a picture too large for the format.
+        ValueError: for another mode.
     """
-    buffer = io.BytesIO()
-    suffix = path.suffix.lower()
-    xmp = origin.to_xmp() if origin else None
-    if suffix == ".png":
-        image.save(buffer, "PNG", pnginfo=_png_text(origin) if origin else None)
-    elif suffix in (".jpg", ".jpeg"):
-        extra = {"xmp": xmp} if xmp else {}
-        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, **extra)
-    elif suffix == ".webp":
-        extra = {"xmp": xmp} if xmp else {}
-        image.save(buffer, "WEBP", lossless=True, **extra)
-    else:
+    if image.mode != "RGB":
+        raise ValueError(f"got a picture in mode {image.mode}, expected RGB")
+    encode = ENCODERS.get(path.suffix.lower())
+    if encode is None:
         raise PictureError(
-            f"cannot write {printable_path(path)}: the suffix must be .png, .jpg or .webp"
+            f"cannot write {printable_path(path)}: the suffix must be .png, .jpg, .jpeg or .webp"
         )
+    buffer = io.BytesIO()
+    try:
+        encode(image, buffer, origin)
+    except (OSError, ValueError, struct.error) as error:
+        reason = " ".join(str(error).split())
+        raise PictureError(
+            f"cannot write {printable_path(path)}: {image.width} x {image.height} pixels do not "
+            f"fit in the format ({reason}); choose .png"
+        ) from error
     write_bytes_atomically(path, buffer.getvalue())
 
 
@@ -53,14 +57,23 @@ def read_origin(path: Path) -> Origin | None:
     Raises:
         PictureError: if the file cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            packet = image.info.get("xmp") or image.info.get(PNG_XMP_KEY)
-    except DECODER_ERRORS as error:
-        raise PictureError(f"cannot read {printable_path(path)}: {error}") from error
-    if packet is None:
-        return None
-    return Origin.from_xmp(packet.encode() if isinstance(packet, str) else packet)
+    with open_picture(path) as image:
+        packet = image.info.get("xmp")
+    return Origin.from_xmp(packet) if isinstance(packet, bytes) else None
+
+
+def _encode_png(image: Image.Image, buffer: BinaryIO, origin: Origin | None) -> None:
+    image.save(buffer, "PNG", pnginfo=_png_text(origin) if origin else None)
+
+
+def _encode_jpeg(image: Image.Image, buffer: BinaryIO, origin: Origin | None) -> None:
+    extra = {"xmp": origin.to_xmp()} if origin else {}
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, **extra)
+
+
+def _encode_webp(image: Image.Image, buffer: BinaryIO, origin: Origin | None) -> None:
+    extra = {"xmp": origin.to_xmp()} if origin else {}
+    image.save(buffer, "WEBP", lossless=True, **extra)
 
 
 def _png_text(origin: Origin) -> PngInfo:
@@ -70,3 +83,11 @@ def _png_text(origin: Origin) -> PngInfo:
     text.add_text("Description", origin.description)
     text.add_text("pulse", origin.settings_json())
     return text
+
+
+ENCODERS = {
+    ".png": _encode_png,
+    ".jpg": _encode_jpeg,
+    ".jpeg": _encode_jpeg,
+    ".webp": _encode_webp,
+}
