@@ -89,6 +89,17 @@ def test_every_picture_is_judged_alone(embedded, A, targets):
     assert found.steps[2] == 60
 
 
+def test_who_leaves_the_batch_takes_nobody_elses_noise(embedded, A, targets):
+    """The first picture is done at once; the second must go on with its own fixed noise."""
+    hopeless = torch.zeros(1, 3, *LOW_RES)
+    hopeless[:, :, ::2] = 1
+    changes = {"steps": 6, "noise": "fixed", "tolerance": 0.05}
+    both = search(embedded, A, torch.cat([targets[:1], hopeless]), [1, 2], **changes)
+    alone = search(embedded, A, hopeless, [2], **changes)
+    assert both.steps.tolist() == [1, 6]
+    assert (both.images[1] - alone.images[0]).abs().mean() < 1 / 255  # rounding
+
+
 def test_a_batch_of_8_gives_each_picture_what_it_gets_alone(embedded, A, targets):
     numbers = list(range(1, 9))
     changes = {"steps": 20, "tolerance": 0.0}
