@@ -156,6 +156,23 @@ def test_other_settings_do_not_mix(run, out):
     assert json.loads((out / "run.json").read_text())["settings"]["search"]["steps"] == 4
 
 
+def test_pictures_of_other_settings_are_not_taken_for_done(run, out):
+    """An overwriting run that was stopped leaves pictures of two runs in one folder."""
+    run()
+    other = replace(SETTINGS, search=SearchSettings(steps=4))
+
+    def interrupt(record):
+        if record.folder == "b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(other, Watcher(on_record=interrupt), overwrite=True, batch_size=2)
+    summary = run(other)
+    assert (summary.done_before, summary.faces) == (1, 2)
+    last = {(r.folder, r.candidate): r.steps for r in Journal(out).read()}
+    assert set(last.values()) == {4}
+
+
 def test_overwrite_does_everything_again(run):
     run()
     assert run(overwrite=True).faces == 3

@@ -38,10 +38,11 @@ def test_small_pictures_are_taken_as_aligned_faces(size):
     assert face.aligned is None
 
 
-def test_a_small_oblong_picture_loses_its_ends_and_says_so():
-    (face,) = prepare(noise_picture(32, 40))
-    assert face.low_res.shape == (3, 32, 32)
-    assert face.notes[1] == "the central square of 32x40 px was used"
+@pytest.mark.parametrize(("width", "height", "side"), [(32, 40, 32), (64, 48, 48)])
+def test_a_small_oblong_picture_loses_its_ends_and_says_so(width, height, side):
+    (face,) = prepare(noise_picture(width, height))
+    assert face.low_res.shape == (3, side, side)
+    assert face.notes[1] == f"the central square of {width}x{height} px was used"
 
 
 def test_a_square_at_working_size_without_a_face_is_taken_as_aligned():
