@@ -10,7 +10,7 @@ from typing import Any
 
 from pulse.batch.jobs import face_folder
 from pulse.batch.journal import Record, Status
-from pulse.batch.plan import PlannedPicture
+from pulse.batch.plan import LOW_RES_NAME, SHEET_NAME, PlannedPicture
 from pulse.faces.prepare import Face
 from pulse.files import make_folder
 from pulse.images import read_picture, to_image, to_tensor, write_picture
@@ -63,7 +63,9 @@ class FaceWriter:
         """
         folder = self._folder(work)
         make_folder(self.out / folder)
-        write_picture(to_image(work.face.low_res), self.out / folder / "low_res.png")
+        # a sheet shows every candidate or is not there: an older one would pass for finished
+        (self.out / folder / SHEET_NAME).unlink(missing_ok=True)
+        write_picture(to_image(work.face.low_res), self.out / folder / LOW_RES_NAME)
         return [self._write_candidate(work, folder, candidate) for candidate in candidates]
 
     def write_sheet(
@@ -101,7 +103,7 @@ class FaceWriter:
         tolerance, kernel = self.settings.search.tolerance, self.settings.face.kernel
         sheet = draw_sheet(face.low_res, entries, tolerance, kernel, title)
         origin = origin_of(face, None, self.generator, self.settings.seed, self.settings)
-        write_picture(sheet, self.out / self._folder(work) / "sheet.png", origin=origin)
+        write_picture(sheet, self.out / self._folder(work) / SHEET_NAME, origin=origin)
 
     def record(self, planned: PlannedPicture, status: Status, **values: Any) -> Record:  # noqa: ANN401
         """A record of a picture; the fields of `Record` that say more of it go in by name."""

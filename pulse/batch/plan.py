@@ -11,6 +11,9 @@ from pulse.batch.jobs import OutputFolders, Source, face_folder
 from pulse.batch.journal import Record
 from pulse.files import printable_path
 
+LOW_RES_NAME = "low_res.png"
+SHEET_NAME = "sheet.png"
+
 
 @dataclass(frozen=True)
 class PlannedPicture:
@@ -103,7 +106,7 @@ def _is_done(folder: PurePosixPath, records: Sequence[Record], out: Path, candid
         all((face, candidate) in there for candidate in range(1, candidates + 1))
         and all(
             (out / face_folder(folder, face, faces) / name).exists()
-            for name in ("low_res.png", "sheet.png")
+            for name in (LOW_RES_NAME, SHEET_NAME)
         )
         for face in range(1, faces + 1)
     )
