@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
-from pulse.checkpoints.load import load_network
-from pulse.errors import DeviceError, PulseError
-from pulse.files import write_bytes_atomically
+from pulse.checkpoints.load import Loaded, load_network
+from pulse.errors import DeviceError, PulseError, WeightsError
+from pulse.files import cache_dir, make_folder, write_bytes_atomically
 from pulse.generators.base import Generator
+from pulse.search.bank import Bank, fit_bank
 from pulse.search.latent import LatentPrior, fit_prior
 from pulse.settings import EMBEDDED
+
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,26 +45,37 @@ class Pretrained:
         return self.network.device
 
 
-def load_generator(source: str | Path = EMBEDDED, device: str = "auto") -> Pretrained:
+def load_generator(
+    source: str | Path = EMBEDDED,
+    device: str = "auto",
+    class_index: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Pretrained:
     """Load a generator and its prior.
 
     The prior is fitted from the mapping network when it is first needed and kept in the cache
-    (`PULSE_HOME`, else the user's cache folder), under the hash of the weights.
+    (`PULSE_HOME`, else the user's cache folder), under the hash of the weights. For weights
+    without a mapping network PULSE's `gaussian_fit.pt` is taken from beside them.
 
     Args:
-        source: "portraits-128" for the embedded generator, or the path of a weights file.
+        source: a name of the catalogue, such as "portraits-128", or the path of a weights file.
         device: see `choose_device`.
+        class_index: which class to draw, for generators that know several.
+        on_progress: called with the samples drawn so far and the samples in all, if a prior has to
+            be fitted.
 
     Raises:
-        WeightsError: if the weights are missing, damaged or not a generator.
+        WeightsError: if the weights are missing, damaged or not a generator, or need a class.
         DeviceError: if there is no such device.
     """
     chosen = choose_device(device)
     loaded = load_network(source)
-    prior = _cached_prior(loaded.network, loaded.sha256)
+    _choose_class(loaded, class_index)
+    prior = prior_of(loaded, on_progress)
     # channels last: the convolutions run up to twice as fast on CPUs and tensor cores
     network = loaded.network.to(chosen).to(memory_format=torch.channels_last)
-    return Pretrained(network, prior.to(chosen), loaded.name, loaded.sha256)
+    sha256 = loaded.sha256 if class_index is None else f"{loaded.sha256}:{class_index}"
+    return Pretrained(network, prior.to(chosen), loaded.name, sha256)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -83,22 +98,86 @@ def choose_device(name: str = "auto") -> torch.device:
     )
 
 
-def cache_dir() -> Path:
-    """The folder for what can be made again: `PULSE_HOME`, else the user's cache folder."""
-    home = os.environ.get("PULSE_HOME")
-    return Path(home) if home else user_cache_path("pulse")
+def prior_of(
+    loaded: Loaded,
+    on_progress: OnProgress | None = None,
+    samples: int = 100_000,
+    *,
+    again: bool = False,
+) -> LatentPrior:
+    """The prior of a generator: from beside it, from the cache, or fitted now and kept.
+
+    Args:
+        loaded: from `load_network`, its class chosen.
+        on_progress: called with the samples drawn so far and the samples in all.
+        samples: how many to fit it with.
+        again: whether it is fitted even if the cache has it.
+
+    Raises:
+        WeightsError: if there is neither a mapping network nor a fit beside the weights.
+    """
+    network = loaded.network
+    if loaded.gaussian_fit is not None:
+        return LatentPrior(*(tensor.float() for tensor in loaded.gaussian_fit))
+    if not network.has_mapping:
+        raise WeightsError(
+            f"{loaded.paths[0]} holds a synthesis network only; put PULSE's mapping.pt or "
+            "gaussian_fit.pt beside it, or give weights with a mapping network"
+        )
+    path = _cached(loaded, "priors")
+    tensors = None if again else _read_cache(path, ("mean", "std", "covariance"), network.w_dim)
+    if tensors is not None:
+        return LatentPrior(**tensors)
+    prior = fit_prior(network.mapping, network.z_dim, samples, on_progress=on_progress)
+    assert prior.covariance is not None
+    _keep(path, {"mean": prior.mean, "std": prior.std, "covariance": prior.covariance})
+    return prior
 
 
-def _cached_prior(network: Generator, sha256: str) -> LatentPrior:
-    path = cache_dir() / "priors" / f"{sha256}.safetensors"
+def bank_of(
+    loaded: Loaded, prior: LatentPrior, samples: int, on_progress: OnProgress | None = None
+) -> Bank:
+    """Draw a bank of latents with their small pictures, and keep it in the cache."""
+    bank = fit_bank(loaded.network, prior, samples, on_progress=on_progress)
+    _keep(_cached(loaded, "banks"), {"v": bank.v.half(), "pictures": bank.pictures.half()})
+    return bank
+
+
+def _choose_class(loaded: Loaded, class_index: int | None) -> None:
+    """Choose the class to draw; exactly the generators that know classes need one."""
+    network, name = loaded.network, loaded.name
+    if class_index is None:
+        if network.num_classes:
+            raise WeightsError(
+                f"'{name}' draws {network.num_classes} classes; choose one with --class 0 to "
+                f"--class {network.num_classes - 1}"
+            )
+        return
+    try:
+        network.choose_class(class_index)
+    except ValueError as error:
+        raise WeightsError(f"'{name}': {error}; see --class") from error
+
+
+def _cached(loaded: Loaded, kind: str) -> Path:
+    """Where the cache keeps what was fitted to these weights and this class."""
+    chosen = loaded.network.chosen_class
+    name = loaded.sha256 if chosen is None else f"{loaded.sha256}-class{chosen}"
+    return cache_dir() / kind / f"{name}.safetensors"
+
+
+def _read_cache(path: Path, names: tuple[str, ...], w_dim: int) -> dict[str, Tensor] | None:
+    """Tensors from the cache; None where they are not there or damaged."""
     try:
         tensors = load_file(path)
-        return LatentPrior(tensors["mean"], tensors["std"])
-    except (OSError, SafetensorError, KeyError, ValueError):
-        prior = fit_prior(network.mapping, network.z_dim)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomically(path, save({"mean": prior.mean, "std": prior.std}))
-    except (OSError, PulseError):
-        pass  # a cache that cannot be written costs seconds, not the pictures
-    return prior
+    except (OSError, SafetensorError):
+        return None
+    fits = set(tensors) == set(names) and all(len(t) == w_dim for t in tensors.values())
+    return tensors if fits else None
+
+
+def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write to the cache; one that cannot be written costs seconds, not the pictures."""
+    with suppress(PulseError):
+        make_folder(path.parent)
+        write_bytes_atomically(path, save(tensors))

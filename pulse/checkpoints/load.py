@@ -1,29 +1,27 @@
-"""A weights file in, a generator out."""
+"""One entry: a generator's name or any weights file in, the generator out."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
+from pulse.checkpoints.catalog import find_entry
+from pulse.checkpoints.containers import Container, read_container
+from pulse.checkpoints.download import is_present, path_of
+from pulse.checkpoints.formats import Format, detect
 from pulse.errors import WeightsError
+from pulse.files import cache_dir, printable_path
 from pulse.generators.base import Generator
-from pulse.generators.stylegan1 import StyleGAN1
-from pulse.generators.stylegan2 import StyleGAN2
 from pulse.settings import EMBEDDED
 
 EMBEDDED_SHA256 = "999955ade9b5252861f052a6d7209ca632365878e55e8c7f365cef3d22950ecd"
-
-# The first architecture whose key is in the file; the order matters only for hostile files.
-ARCHITECTURES: tuple[tuple[str, type[Generator]], ...] = (
-    ("synthesis.b4.const", StyleGAN2),
-    ("synthesis.blocks.4x4.const", StyleGAN1),
-)
+MEAN_STYLE_SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,30 +30,75 @@ class Loaded:
 
     Attributes:
         network: the generator, on the CPU.
-        name: the embedded generator's name, or the file's name without its suffix.
-        sha256: of the file, hexadecimal.
+        name: the name in the catalogue, or the file's name without its suffix.
+        paths: the files read, the first the one asked for.
+        sha256: of the file, hexadecimal; of several, the hash of their hashes.
+        format: name of the format.
+        metadata: what the file says about itself, such as its licence.
+        gaussian_fit: mean and std (D,) of the Gaussianised styles, where PULSE's file of this
+            name lies beside the weights.
     """
 
     network: Generator
     name: str
+    paths: tuple[Path, ...]
     sha256: str
+    format: str
+    metadata: Mapping[str, str]
+    gaussian_fit: tuple[Tensor, Tensor] | None
 
 
 def load_network(source: str | Path = EMBEDDED) -> Loaded:
-    """Load a generator: the embedded one by its name, or a safetensors file by its path.
+    """Load a generator: by its name in the catalogue, or from a file of any known format.
+
+    Of PULSE's own files either `synthesis.pt` or `mapping.pt` is given; the other one, and
+    `gaussian_fit.pt`, are looked for beside it.
 
     Raises:
-        WeightsError: if the file is missing, damaged, altered or not a generator.
+        WeightsError: if the file is missing, damaged, altered, hostile or not a generator.
     """
-    is_embedded = source == EMBEDDED
-    path = embedded_path() if is_embedded else Path(source)
-    sha256 = _sha256(path)
-    if is_embedded and sha256 != EMBEDDED_SHA256:
+    path = find_file(source)
+    container = read_container(path)
+    beside = _read_beside(container)
+    paths = (path, *(other.path for other in beside))
+    sha256 = hash_of(paths)
+    if source == EMBEDDED and sha256 != EMBEDDED_SHA256:
         raise WeightsError(
             f"the embedded generator {path} has SHA-256 {sha256}, expected {EMBEDDED_SHA256}: "
             "the file was altered; install PULSE again"
         )
-    return Loaded(build(read_safetensors(path), path), path.stem, sha256)
+    tensors = dict(container.tensors)
+    fit = None
+    for other in beside:
+        if {"mean", "std"} <= set(other.tensors):
+            fit = other.tensors["mean"].flatten(), other.tensors["std"].flatten()
+        else:
+            tensors |= other.tensors
+    format_, network = build(tensors, path)
+    name = path.stem if find_entry(str(source)) is None else str(source)
+    return Loaded(network, name, paths, sha256, format_.name, container.metadata, fit)
+
+
+def find_file(source: str | Path) -> Path:
+    """The file that a name of the catalogue or a path stands for.
+
+    Raises:
+        WeightsError: if it is a name whose file is not here yet.
+    """
+    if source == EMBEDDED:
+        return embedded_path()
+    entry = None if isinstance(source, Path) else find_entry(source)
+    if entry is None:
+        return Path(source)
+    folder = cache_dir() / "weights"
+    if not is_present(entry, folder):
+        how = (
+            f"run: pulse weights get {entry.name}"
+            if entry.address
+            else f"{entry.by_hand}, and put it at {path_of(entry, folder)}"
+        )
+        raise WeightsError(f"the weights of '{entry.name}' are not here yet; {how}")
+    return path_of(entry, folder)
 
 
 def embedded_path() -> Path:
@@ -65,47 +108,73 @@ def embedded_path() -> Path:
     return installed if installed.exists() else in_repository
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU.
+def build(tensors: Mapping[str, Tensor], path: Path) -> tuple[Format, Generator]:
+    """Build the generator whose format the keys show; `path` is for messages.
 
     Raises:
-        WeightsError: if it is not a whole safetensors file.
+        WeightsError: naming the nearest format, and the keys or the shape that do not fit.
     """
+    name = printable_path(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+        format_, inner = detect(tensors)
+    except ValueError as error:
+        raise WeightsError(f"{name} is no generator that PULSE can load: {error}") from error
+    try:
+        network = _build(format_, format_.to_ours(inner))
+    except KeyError as error:
         raise WeightsError(
-            f"{path} is not a whole safetensors file ({error}); download or convert it again"
+            f"{name} looks like {format_.name}, but has no key {error.args[0]}; the file is "
+            "incomplete or of another variant"
         ) from error
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise WeightsError(
+            f"{name} looks like {format_.name}, but does not fit it: {error}"
+        ) from error
+    return format_, network
 
 
-def build(state: Mapping[str, Tensor], path: Path) -> Generator:
-    """Build the generator whose architecture the keys show; `path` is for messages.
+def _build(format_: Format, state: dict[str, Tensor]) -> Generator:
+    """Build a generator; a mean style that the file leaves out is found by sampling."""
+    has_mean = "mapping.w_avg" in state or "mapping.fc0.weight" not in state
+    if not has_mean:  # rosinality's training files
+        w_dim = state["synthesis.b4.conv1.affine.weight"].shape[1]
+        state = state | {"mapping.w_avg": torch.zeros(w_dim)}
+    network = format_.architecture.from_state_dict(state)
+    if not has_mean:
+        rng = torch.Generator().manual_seed(0)
+        z = torch.randn(MEAN_STYLE_SAMPLES, network.z_dim, generator=rng)
+        network.w_avg.copy_(network.mapping(z).mean(0))
+    return network
 
-    Raises:
-        WeightsError: if the keys or shapes are those of no known generator.
-    """
-    for key, architecture in ARCHITECTURES:
-        if key in state:
-            try:
-                return architecture.from_state_dict(state)
-            except (ValueError, KeyError) as error:
-                raise WeightsError(
-                    f"{path} looks like {architecture.architecture} but does not fit it: {error}"
-                ) from error
-    raise WeightsError(
-        f"{path} is no generator that PULSE knows: it has none of the keys "
-        f"{', '.join(key for key, _ in ARCHITECTURES)}; its first keys are {sorted(state)[:3]}"
-    )
+
+def hash_of(paths: tuple[Path, ...]) -> str:
+    """SHA-256 of one file's bytes, or of the hashes of several."""
+    digests = [_sha256(path) for path in paths]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _read_beside(container: Container) -> list[Container]:
+    """PULSE's other files, where one of its pair was given."""
+    keys = set(container.tensors)
+    if "blocks.4x4.const" in keys:
+        part, others = "synthesis", ("mapping", "gaussian_fit")
+    elif "dense0.weight" in keys:
+        part, others = "mapping", ("synthesis", "gaussian_fit")
+    else:
+        return []
+    return [read_container(path) for path in _siblings(container.path, part, others)]
+
+
+def _siblings(path: Path, part: str, others: tuple[str, ...]) -> Iterator[Path]:
+    """Files beside one of PULSE's, named like it but for the part."""
+    for other in others:
+        sibling = path.with_name(path.name.replace(part, other))
+        if part in path.name and sibling.exists():
+            yield sibling
 
 
 def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read the generator {path}: {error.strerror}; --generator takes "
-            f"'{EMBEDDED}' or the path of a .safetensors file"
-        ) from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

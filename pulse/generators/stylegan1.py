@@ -33,8 +33,10 @@ FUSED_FROM_PX = 128
 class MappingNetwork(nn.Module):
     """The mapping network: z (B, z_dim) to w (B, D)."""
 
-    def __init__(self, z_dim: int, widths: Sequence[int]) -> None:
+    def __init__(self, z_dim: int, widths: Sequence[int], *, has_w_avg: bool) -> None:
         super().__init__()
+        if has_w_avg:
+            self.register_buffer("w_avg", torch.empty(widths[-1]))
         self.num_layers = len(widths)
         sizes = [z_dim, *widths]
         for i in range(self.num_layers):
@@ -229,7 +231,10 @@ class StyleGAN1(Generator):
         ]
         self.z_dim = dense[0].shape[1] if dense else self.w_dim
         widths = [weight.shape[0] for weight in dense]
-        self.mapping = MappingNetwork(self.z_dim, widths) if dense else AbsentMapping()
+        has_w_avg = "mapping.w_avg" in state
+        self.mapping = (
+            MappingNetwork(self.z_dim, widths, has_w_avg=has_w_avg) if dense else AbsentMapping()
+        )
         channels = [state[style_key.format(size)].shape[0] // 2 for size in sizes]
         self.synthesis = SynthesisNetwork(sizes, channels, self.w_dim)
 
@@ -244,3 +249,9 @@ class StyleGAN1(Generator):
             G = cls(state)
         load_frozen(G, state)
         return G
+
+    @property
+    def w_avg(self) -> Tensor:
+        """The mean style (D,); zero where the weights hold none, as PULSE's do."""
+        buffers = dict(self.mapping.named_buffers())
+        return buffers.get("w_avg", super().w_avg)

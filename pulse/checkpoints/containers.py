@@ -1,0 +1,103 @@
+"""What kind of file it is, by its first bytes, and the tensors in it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pulse.checkpoints.pickles import read_pickle
+from pulse.checkpoints.torch_files import read_torch
+from pulse.errors import WeightsError
+from pulse.files import printable_path
+
+HEAD_BYTES = 512
+LEGACY_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number after the protocol
+PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a weights file holds.
+
+    Attributes:
+        path: the file.
+        tensors: all of it, or of a pickle the generator's, names of nested tables joined.
+        metadata: what the file says about itself.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_container(path: Path) -> Container:
+    """Read a weights file: safetensors, `torch.save` old and new, or NVIDIA's pickles.
+
+    A link to a regular file is followed: caches of downloads are made of such links.
+
+    Raises:
+        WeightsError: if it is missing, damaged, hostile or no weights file.
+    """
+    head = _head(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return _read_safetensors(path)
+    if head.startswith(b"PK\x03\x04") or head[2:].startswith(LEGACY_TORCH):
+        return Container(path, read_torch(path))
+    if head.startswith(PICKLE_PROTOCOLS):
+        return Container(path, read_pickle(path).tensors)
+    raise WeightsError(f"{printable_path(path)} is no weights file{_guess(head)}")
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a regular file."""
+    name = printable_path(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise WeightsError(f"{name} is a folder; give the weights file in it")
+        if not stat.S_ISREG(mode):
+            raise WeightsError(f"{name} is a pipe or a device; give a weights file")
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise WeightsError(
+                f"{name} is a link to a file that is not there; mend or remove it"
+            ) from error
+        raise WeightsError(
+            f"cannot read the generator {name}: {error.strerror}; --generator takes a name from "
+            "`pulse weights list` or the path of a weights file"
+        ) from error
+    except ValueError as error:  # a null byte in the name
+        raise WeightsError(f"cannot read the generator {name}: {error}") from error
+    if not head:
+        raise WeightsError(f"{name} is empty: 0 bytes; download it again")
+    return head
+
+
+def _read_safetensors(path: Path) -> Container:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{printable_path(path)} is not a whole safetensors file ({error}); download or "
+            "convert it again"
+        ) from error
+    return Container(path, tensors, metadata)
+
+
+def _guess(head: bytes) -> str:
+    """What a file that is no weights file may be."""
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html")):
+        return ": it is a web page, perhaps a sign-in or a notice that a quota was used up"
+    if text.startswith(b"version https://git-lfs"):
+        return ": it stands for a file kept by Git LFS; run git lfs pull, or download the file"
+    return "; PULSE reads safetensors, files of torch.save, and NVIDIA's pickles"

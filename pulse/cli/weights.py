@@ -1,0 +1,88 @@
+"""`pulse weights`: the generators that are known, those that are here, and their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+InputPath = click.Path(path_type=Path)
+
+
+@click.group()
+def weights() -> None:
+    """List, inspect, download and convert generators."""
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_(as_json: bool) -> None:
+    """List the generators that PULSE knows by name."""
+    from pulse.cli.weights_text import catalog_rows, table
+
+    rows = catalog_rows()
+    click.echo(json.dumps(rows) if as_json else table(rows))
+
+
+@weights.command()
+@click.argument("source", metavar="NAME|FILE")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info(source: str, as_json: bool) -> None:
+    """Say what a weights file is."""
+    from pulse.checkpoints.load import load_network
+    from pulse.cli.weights_text import describe
+
+    description = describe(source, load_network(source))
+    if as_json:
+        click.echo(json.dumps(description))
+        return
+    for name, value in description.items():
+        click.echo(f"{name + ':':<14}{value}")
+
+
+@weights.command()
+@click.argument("name")
+def get(name: str) -> None:
+    """Download a generator, or go on with a download that was cut short."""
+    from pulse.cli.weights_text import download_entry
+
+    click.echo(f"{name} is in '{download_entry(name)}'.")
+
+
+@weights.command()
+@click.argument("source", metavar="NAME|FILE")
+@click.option("-o", "--out", type=InputPath, required=True, help="File to write (.safetensors).")
+@click.option("--licence", help="Licence of the weights, kept in the file.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+def convert(source: str, out: Path, licence: str | None, overwrite: bool) -> None:
+    """Write a generator of any format as safetensors, read it back and compare."""
+    from pulse.checkpoints.convert import convert as write
+    from pulse.checkpoints.load import load_network
+    from pulse.cli.weights_text import licence_of
+
+    loaded = load_network(source)
+    write(loaded, out, licence or licence_of(source, loaded), overwrite=overwrite)
+    click.echo(f"{source} ({loaded.format}) -> {out}, every tensor and a picture compared.")
+
+
+@weights.command()
+@click.argument("source", metavar="NAME|FILE")
+@click.option("--samples", type=click.IntRange(min=1000), default=100_000, show_default=True,
+              help="Styles to fit the prior with.")  # fmt: skip
+@click.option("--bank", type=click.IntRange(min=0), default=2000, show_default=True,
+              help="Starting points to draw; 0 for none.")  # fmt: skip
+@click.option("--class", "class_index", type=int, help="Class, for generators that know several.")
+def fit(source: str, samples: int, bank: int, class_index: int | None) -> None:
+    """Fit the prior of a generator, and draw its bank of starting points."""
+    from pulse.cli.weights_text import fit_and_tell
+
+    click.echo(fit_and_tell(source, samples, bank, class_index))
+
+
+@weights.command()
+def path() -> None:
+    """Print the folder of downloaded generators."""
+    from pulse.files import cache_dir
+
+    click.echo(cache_dir() / "weights")

@@ -1,0 +1,126 @@
+"""What `pulse weights` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pulse.checkpoints.catalog import CATALOG, CatalogEntry, find_entry, unknown_name_text
+from pulse.checkpoints.download import download
+from pulse.checkpoints.load import Loaded, embedded_path, load_network
+from pulse.checkpoints.store import is_present, path_of
+from pulse.errors import WeightsError
+from pulse.files import cache_dir
+from pulse.pretrained import bank_of, choose_class, prior_of
+from pulse.settings import EMBEDDED
+
+COLUMNS = ("name", "architecture", "resolution", "licence", "size", "present", "address")
+
+
+def catalog_rows() -> list[dict[str, Any]]:
+    """The catalogue, each row with whether its file is here."""
+    folder = cache_dir() / "weights"
+    return [
+        asdict(entry)
+        | {"present": entry.name == EMBEDDED or is_present(entry, folder), "size": _size(entry)}
+        for entry in CATALOG
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as columns of text."""
+    cells = [COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    values = dict(row)
+    values["present"] = "yes" if row["present"] else "no"
+    values["licence"] += " (non-commercial)" if row["non_commercial"] else ""
+    values["address"] = row["address"] or f"by hand: {row['by_hand']}"
+    if row["name"] == EMBEDDED:
+        values["address"] = "comes with PULSE"
+    return tuple(str(values[column]) for column in COLUMNS)
+
+
+def _size(entry: CatalogEntry) -> str:
+    return "?" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:.0f} MB"
+
+
+def licence_of(source: str, loaded: Loaded) -> str | None:
+    """The licence of weights, from the file or the catalogue; None if neither knows it."""
+    entry = find_entry(source)
+    return loaded.metadata.get("licence") or (entry.licence if entry else None)
+
+
+def describe(source: str, loaded: Loaded) -> dict[str, Any]:
+    """What a weights file is, in the order to print it."""
+    network = loaded.network
+    state = network.state_dict()
+    return {
+        "file": ", ".join(str(path) for path in loaded.paths),
+        "format": loaded.format,
+        "architecture": network.architecture,
+        "resolution": network.resolution,
+        "num_ws": network.num_ws,
+        "w_dim": network.w_dim,
+        "z_dim": network.z_dim,
+        "classes": network.num_classes,
+        "noise maps": len(network.noise_sizes),
+        "mapping": "yes" if network.has_mapping else "no",
+        "tensors": len(state),
+        "values": sum(tensor.numel() for tensor in state.values()),
+        "licence": licence_of(source, loaded) or "unknown; ask those who made it",
+        "sha256": loaded.sha256,
+    }
+
+
+def download_entry(name: str) -> Path:
+    """Download a generator of the catalogue, with a progress bar, and return its path.
+
+    Raises:
+        WeightsError: if there is no such name, or it cannot be downloaded.
+    """
+    if name == EMBEDDED:
+        return embedded_path()
+    entry = find_entry(name)
+    if entry is None:
+        raise WeightsError(unknown_name_text(name))
+    with tqdm(unit="B", unit_scale=True, desc=name, disable=None) as bar:
+        return download(entry, cache_dir() / "weights", _show_on(bar))
+
+
+def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) -> str:
+    """Fit the prior anew, draw the bank, and say how it went."""
+    loaded = load_network(source)
+    choose_class(loaded, class_index)
+    with tqdm(unit=" styles", desc="prior", disable=None) as bar:
+        prior = prior_of(loaded, _show_on(bar), samples, again=True)
+    lines = [
+        f"prior of {loaded.name}: mean in [{prior.mean.min():.3f}, {prior.mean.max():.3f}], std in "
+        f"[{prior.std.min():.3f}, {prior.std.max():.3f}], {len(prior.mean)} values each"
+    ]
+    if bank:
+        with tqdm(unit=" pictures", desc="bank", disable=None) as bar:
+            bank_of(loaded, prior, bank, _show_on(bar))
+        lines.append(f"bank of {bank} starting points")
+    lines.append(f"kept under '{cache_dir()}'")
+    return "\n".join(lines)
+
+
+def _show_on(bar: Any) -> Any:  # noqa: ANN401 (tqdm has no types here)
+    """Turn a bar into a callback of done and total."""
+
+    def show(done: int, total: int | None) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
