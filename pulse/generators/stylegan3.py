@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -143,6 +143,8 @@ def plan_layers(state: Mapping[str, Tensor]) -> list[LayerPlan]:
             down_shape=() if is_last else filter_shape(state, name, "down_filter"),
         )  # fmt: skip
         plans.append(plan)
+    if plans[-1].out_channels != 3:
+        raise ValueError(f"{names[-1]} draws {plans[-1].out_channels} channels, expected 3")
     return plans
 
 
@@ -159,6 +161,11 @@ def filter_shape(state: Mapping[str, Tensor], name: str, kind: str) -> tuple[int
     if len(shape) not in (1, 2) or len(set(shape)) != 1:
         raise ValueError(f"{key} has shape {shape}, expected (taps,) or (taps, taps)")
     return shape
+
+
+def mirrored(taps: Tensor) -> Tensor:
+    """A filter reversed along each axis."""
+    return taps.flip(tuple(range(taps.ndim)))
 
 
 def upsample(x: Tensor, taps: Tensor, factor: int, crop: int) -> Tensor:
@@ -191,11 +198,50 @@ def downsample(x: Tensor, taps: Tensor, factor: int) -> Tensor:
     """
     C = x.shape[1]
     if taps.ndim == 2:
-        kernel = taps.flip((0, 1)).expand(C, 1, -1, -1)
+        kernel = mirrored(taps).expand(C, 1, -1, -1)
         return F.conv2d(x, kernel, stride=factor, groups=C)
-    kernel = taps.flip(0).expand(C, 1, 1, -1)
+    kernel = mirrored(taps).expand(C, 1, 1, -1)
     x = F.conv2d(x, kernel, stride=(1, factor), groups=C)
     return F.conv2d(x, kernel.transpose(2, 3), stride=(factor, 1), groups=C)
+
+
+class FilteredLeakyReLU(torch.autograd.Function):
+    """Leaky ReLU at a higher sampling rate: upsample, scaled leaky ReLU, clamp, downsample.
+
+    Equals the same steps in plain autograd, which would keep several tensors of the higher rate
+    for each layer: too many gigabytes for 1024 px. This keeps two masks, a byte for each sample.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        up_taps: Tensor,
+        down_taps: Tensor,
+        up: int,
+        down: int,
+        crop: int,
+    ) -> Tensor:
+        """Map x (B, C, H, W); `crop` as in `upsample`."""
+        ctx.factors = up, down, crop
+        y = upsample(x, up_taps, up, crop)
+        is_negative = y < 0
+        y = F.leaky_relu_(y, LEAKY_SLOPE).mul_(ACTIVATION_GAIN)
+        is_inside = y.abs() <= CLAMP
+        ctx.save_for_backward(up_taps, down_taps, is_negative, is_inside)
+        return downsample(y.clamp_(-CLAMP, CLAMP), down_taps, down)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """The gradient (B, C, H, W); linear filters are undone by their mirror images."""
+        up_taps, down_taps, is_negative, is_inside = ctx.saved_tensors
+        up, down, crop = ctx.factors
+        g = upsample(gradient, mirrored(down_taps), down, 0) / down**2
+        g = F.pad(g, [0, is_inside.shape[3] - g.shape[3], 0, is_inside.shape[2] - g.shape[2]])
+        g = torch.where(is_negative, LEAKY_SLOPE * g, g)
+        g = torch.where(is_inside, ACTIVATION_GAIN * g, 0)
+        g = downsample(F.pad(g, [crop] * 4), mirrored(up_taps), up) * up**2
+        return g, None, None, None, None, None
 
 
 class FourierInput(nn.Module):
@@ -235,8 +281,8 @@ class FourierInput(nn.Module):
         t = t / t[:, :2].norm(dim=1, keepdim=True)
         cos, sin, dx, dy = t.unbind(1)
         shifted = torch.stack([-cos * dx + sin * dy, -sin * dx - cos * dy], dim=1)
-        rotation = torch.stack([cos, -sin, sin, cos], dim=1).unflatten(1, (2, 2))
-        pose = torch.cat([rotation, shifted[:, :, None]], dim=2)  # (B, 2, 3)
+        columns = [torch.stack([cos, sin], dim=1), torch.stack([-sin, cos], dim=1), shifted]
+        pose = torch.stack(columns, dim=2)  # (B, 2, 3)
         last_row = pose.new_tensor([0, 0, 1]).expand(pose.shape[0], 1, 3)
         return (torch.cat([pose, last_row], dim=1) @ self.transform)[:, :2]
 
@@ -269,9 +315,9 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map x (B, I, in_size, in_size) with style w (B, D) to (B, O, out_size, out_size)."""
         x = self.convolve(x, self.affine(w)) + self.bias[:, None, None]
-        x = upsample(x, self.up_filter, self.up, self.crop)
-        x = (F.leaky_relu(x, LEAKY_SLOPE) * ACTIVATION_GAIN).clamp(-CLAMP, CLAMP)
-        return downsample(x, self.down_filter, self.down)
+        return FilteredLeakyReLU.apply(
+            x, self.up_filter, self.down_filter, self.up, self.down, self.crop
+        )
 
     def convolve(self, x: Tensor, styles: Tensor) -> Tensor:
         """Modulate x (B, I, H, W) by styles (B, I), convolve, demodulate: (B, O, H + k - 1, ...).
@@ -325,6 +371,8 @@ class SynthesisNetwork(nn.Module):
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor] = ()) -> Tensor:  # noqa: ARG002
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D); there are no noise maps."""
         x = self.input(ws[:, 0])
+        if x.device.type == "cpu":  # depthwise filters are several times faster there this way
+            x = x.contiguous(memory_format=torch.channels_last)
         for i, name in enumerate(self.layer_names, start=1):
             x = self.get_submodule(name)(x, ws[:, i])
         return x * OUTPUT_GAIN
