@@ -88,6 +88,23 @@ def test_weights_stored_in_half_precision_load(name):
     assert relative_error(G.synthesis(want["ws"], []), want["image_none"]) < 1e-2
 
 
+def test_a_network_with_classes_draws_the_chosen_one():
+    state = weights("sg3-t")
+    rng = torch.Generator().manual_seed(0)
+    state["mapping.embed.weight"] = torch.randn(64, 3, generator=rng)
+    state["mapping.embed.bias"] = torch.zeros(64)
+    state["mapping.fc0.weight"] = 100 * torch.randn(64, 128, generator=rng)
+    G = StyleGAN3.from_state_dict(state)
+    assert (G.num_classes, G.z_dim) == (3, 64)
+    z = torch.ones(1, 64)
+    with pytest.raises(ValueError, match="these weights draw 3 classes: choose one, 0 to 2"):
+        G.mapping(z)
+    G.choose_class(0)
+    first = G.mapping(z)
+    G.choose_class(2)
+    assert not torch.allclose(G.mapping(z), first, atol=0.01)
+
+
 def test_gradient_matches_finite_differences(G, name):
     G = G.double()
     ws = expected(name)["ws_plus"][:1].double().requires_grad_()
