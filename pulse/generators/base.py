@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pulse.generators.mapping import MappingNetwork
 from pulse.shapes import check_shape
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Generator(nn.Module, ABC):
         resolution: pixels a side of the output.
         noise_sizes: pixels a side of each noise map, in the order of `noise_maps`; empty where
             the architecture takes none.
+        num_classes: how many classes it was trained with; 0 for most. Where there are classes,
+            `choose_class` comes before `mapping`.
         mapping: z (B, z_dim) ~ N(0, I) to w (B, D), without truncation.
         synthesis: ws (B, L, D) and one (B or 1, 1, size, size) noise map for each entry of
             `noise_sizes` to pictures (B, 3, H, W), nominally in [-1, 1].
@@ -41,6 +44,7 @@ class Generator(nn.Module, ABC):
     num_ws: int
     resolution: int
     noise_sizes: tuple[int, ...]
+    num_classes: int = 0
 
     mapping: nn.Module
     synthesis: nn.Module
@@ -59,6 +63,16 @@ class Generator(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def choose_class(self, index: int) -> None:
+        """Choose the class that `mapping` maps to from now on.
+
+        Raises:
+            ValueError: if these weights have no such class.
+        """
+        if not isinstance(self.mapping, MappingNetwork):
+            raise ValueError(f"got class {index}, but these weights know no classes")
+        self.mapping.choose_class(index)
 
     def truncate(self, w: Tensor, truncation_psi: float) -> Tensor:
         """Pull styles (..., D) towards the mean style (Karras et al. 2019, appendix B)."""

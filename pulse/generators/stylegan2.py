@@ -1,5 +1,8 @@
 """StyleGAN2 (Karras et al. 2020), with the key names of stylegan2-ada-pytorch.
 
+All three architectures of the paper's figure 7: "skip" adds up a picture from every block,
+"resnet" adds up features, "orig" does neither. The keys tell which it is.
+
 Modulation scales the activations before a convolution and demodulation scales them after it,
 which equals scaling the weights (Karras et al. 2020, equations 1 and 3) and lets the whole batch
 share one convolution.
@@ -8,6 +11,7 @@ share one convolution.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,42 +19,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pulse.generators.base import Generator
+from pulse.generators.mapping import MappingNetwork
 from pulse.generators.ops import (
     LEAKY_SLOPE,
     Dense,
     block_sizes,
     filter_depthwise,
-    indices_of,
     load_frozen,
-    normalize_second_moment,
     upsample_filtered,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MAPPING_LR_MULTIPLIER = 0.01
 ACTIVATION_GAIN = math.sqrt(2)
-
-
-class MappingNetwork(nn.Module):
-    """The mapping network: z (B, z_dim) to w (B, D) through equalised dense layers."""
-
-    def __init__(self, z_dim: int, w_dim: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.num_layers = len(widths)
-        sizes = [z_dim, *widths]
-        for i in range(self.num_layers):
-            layer = Dense(sizes[i], sizes[i + 1], lr_multiplier=MAPPING_LR_MULTIPLIER)
-            self.add_module(f"fc{i}", layer)
-        self.register_buffer("w_avg", torch.empty(w_dim))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map z (B, z_dim) to w (B, D)."""
-        x = normalize_second_moment(z)
-        for i in range(self.num_layers):
-            x = F.leaky_relu(self.get_submodule(f"fc{i}")(x), LEAKY_SLOPE) * ACTIVATION_GAIN
-        return x
+RESIDUAL_GAIN = math.sqrt(1 / 2)  # a sum of two signals of unit variance has unit variance
 
 
 class StyledConv(nn.Module):
@@ -89,7 +72,8 @@ class StyledConv(nn.Module):
         if not self.up:
             return F.conv2d(x, self.weight, padding=1)
         x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
-        return filter_depthwise(x, 4 * self.resample_filter, padding=1)
+        padding = self.resample_filter.shape[0] // 2 - 1
+        return filter_depthwise(x, 4 * self.resample_filter, padding)
 
 
 class ToRGB(nn.Module):
@@ -111,56 +95,132 @@ class ToRGB(nn.Module):
         return rgb.unflatten(2, x.shape[2:]) + self.bias[:, None, None]
 
 
-class SynthesisBlock(nn.Module):
-    """One resolution: two styled convolutions (one at 4x4) and the picture so far."""
+class Shortcut(nn.Module):
+    """The shortcut of a residual block: 1x1 convolution without bias, and double the size."""
 
     resample_filter: Tensor
 
-    def __init__(self, size: int, in_channels: int, channels: int, w_dim: int, taps: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, taps: int) -> None:
         super().__init__()
-        self.is_first = in_channels == 0
-        if self.is_first:
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
+        self.register_buffer("resample_filter", torch.empty(taps, taps))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, I, H, W) to (B, O, 2H, 2W)."""
+        x = F.conv2d(x, self.weight * self.weight_gain)
+        return upsample_filtered(x, self.resample_filter)
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """What the tensors of one block tell.
+
+    Attributes:
+        size: pixels a side.
+        in_channels: channels of the block before; 0 for the first, which starts from a constant.
+        channels: channels it gives.
+        taps: size of the resampling filters.
+        has_shortcut: whether its features are added to those that it took.
+        has_torgb: whether it draws.
+    """
+
+    size: int
+    in_channels: int
+    channels: int
+    taps: int
+    has_shortcut: bool
+    has_torgb: bool
+
+
+def plan_blocks(state: Mapping[str, Tensor], sizes: Sequence[int]) -> list[BlockPlan]:
+    """Read the plans of the blocks of these sizes from the names and shapes of the tensors.
+
+    Raises:
+        ValueError: if the filter has an odd size, or the network draws other than 3 channels.
+    """
+    taps = tuple(state["synthesis.b4.resample_filter"].shape)
+    if len(taps) != 2 or taps[0] != taps[1] or taps[0] % 2:
+        raise ValueError(
+            f"synthesis.b4.resample_filter has shape {taps}, expected a square of even size"
+        )
+    colours = state[f"synthesis.b{sizes[-1]}.torgb.weight"].shape[0]
+    if colours != 3:
+        raise ValueError(f"synthesis.b{sizes[-1]} draws {colours} channels, expected 3")
+    channels = [state[f"synthesis.b{size}.conv1.weight"].shape[0] for size in sizes]
+    is_skip = "synthesis.b4.torgb.weight" in state
+    is_resnet = "synthesis.b8.skip.weight" in state
+    return [
+        BlockPlan(
+            size=size,
+            in_channels=before,
+            channels=here,
+            taps=taps[0],
+            has_shortcut=is_resnet and size > 4,
+            has_torgb=is_skip or size == sizes[-1],
+        )
+        for size, before, here in zip(sizes, [0, *channels[:-1]], channels, strict=True)
+    ]
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: two styled convolutions (one at 4x4), and perhaps a shortcut and colours."""
+
+    resample_filter: Tensor
+
+    def __init__(self, plan: BlockPlan, w_dim: int) -> None:
+        super().__init__()
+        self.plan = plan
+        size, channels, taps = plan.size, plan.channels, plan.taps
+        if plan.in_channels == 0:
             self.const = nn.Parameter(torch.empty(channels, size, size))
         else:
-            self.conv0 = StyledConv(in_channels, channels, w_dim, size, taps, up=True)
+            self.conv0 = StyledConv(plan.in_channels, channels, w_dim, size, taps, up=True)
         self.conv1 = StyledConv(channels, channels, w_dim, size, taps, up=False)
-        self.torgb = ToRGB(channels, w_dim)
+        if plan.has_torgb:
+            self.torgb = ToRGB(channels, w_dim)
+        if plan.has_shortcut:
+            self.skip = Shortcut(plan.in_channels, channels, taps)
         self.register_buffer("resample_filter", torch.empty(taps, taps))
 
     @property
     def convs(self) -> list[StyledConv]:
         """The styled convolutions in order."""
-        return [self.conv1] if self.is_first else [self.conv0, self.conv1]
+        return [self.conv1] if self.plan.in_channels == 0 else [self.conv0, self.conv1]
 
     def forward(
         self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise_maps: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Map features and picture to those of twice the size.
 
         Args:
             x: (B, I, H, W), or None at the first block.
-            rgb: (B, 3, H, W), or None at the first block.
+            rgb: (B, 3, H, W), or None where no block has drawn yet.
             ws: (B, convolutions + 1, D), the last for the colours.
             noise_maps: one for each convolution.
         """
         if x is None:
             x = self.const.expand(ws.shape[0], -1, -1, -1)
+        shortcut = self.skip(x) if self.plan.has_shortcut else None
         for i, conv in enumerate(self.convs):
             x = conv(x, ws[:, i], noise_maps[i])
-        y = self.torgb(x, ws[:, len(self.convs)])
-        return x, y if rgb is None else upsample_filtered(rgb, self.resample_filter) + y
+        if shortcut is not None:
+            x = (x + shortcut) * RESIDUAL_GAIN
+        if rgb is not None:
+            rgb = upsample_filtered(rgb, self.resample_filter)
+        if self.plan.has_torgb:
+            y = self.torgb(x, ws[:, len(self.convs)])
+            rgb = y if rgb is None else rgb + y
+        return x, rgb
 
 
 class SynthesisNetwork(nn.Module):
     """Blocks b4, b8, ... up to the resolution."""
 
-    def __init__(
-        self, sizes: Sequence[int], channels: Sequence[int], w_dim: int, taps: int
-    ) -> None:
+    def __init__(self, plans: Sequence[BlockPlan], w_dim: int) -> None:
         super().__init__()
-        for i, size in enumerate(sizes):
-            in_channels = 0 if i == 0 else channels[i - 1]
-            self.add_module(f"b{size}", SynthesisBlock(size, in_channels, channels[i], w_dim, taps))
+        for plan in plans:
+            self.add_module(f"b{plan.size}", SynthesisBlock(plan, w_dim))
 
     @property
     def blocks(self) -> list[SynthesisBlock]:
@@ -181,9 +241,10 @@ class SynthesisNetwork(nn.Module):
 
 
 class StyleGAN2(Generator):
-    """StyleGAN2 with skip connections; every size is read from the tensors."""
+    """StyleGAN2; every size and the architecture are read from the tensors."""
 
     architecture = "stylegan2"
+    mapping: MappingNetwork
     synthesis: SynthesisNetwork
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
@@ -191,19 +252,17 @@ class StyleGAN2(Generator):
         sizes = block_sizes(state, "synthesis.b{}.conv1.weight")
         if not sizes or "mapping.fc0.weight" not in state:
             raise ValueError("no keys synthesis.b4.conv1.weight and mapping.fc0.weight")
+        for key in ("synthesis.b4.resample_filter", f"synthesis.b{sizes[-1]}.torgb.weight"):
+            if key not in state:
+                raise ValueError(f"no key {key}")
         self.resolution = sizes[-1]
         self.num_ws = 2 * len(sizes)
-        self.z_dim = state["mapping.fc0.weight"].shape[1]
-        self.w_dim = state["synthesis.b4.conv1.affine.weight"].shape[1]
         self.noise_sizes = (4, *(size for size in sizes[1:] for _ in range(2)))
-        widths = [
-            state[f"mapping.fc{i}.weight"].shape[0]
-            for i in indices_of(state, "mapping.fc", ".weight")
-        ]
-        self.mapping = MappingNetwork(self.z_dim, self.w_dim, widths)
-        channels = [state[f"synthesis.b{size}.conv1.weight"].shape[0] for size in sizes]
-        taps = state["synthesis.b4.resample_filter"].shape[0]
-        self.synthesis = SynthesisNetwork(sizes, channels, self.w_dim, taps)
+        self.mapping = MappingNetwork(state)
+        self.z_dim = self.mapping.z_dim
+        self.w_dim = self.mapping.w_dim
+        self.num_classes = self.mapping.num_classes
+        self.synthesis = SynthesisNetwork(plan_blocks(state, sizes), self.w_dim)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> StyleGAN2:

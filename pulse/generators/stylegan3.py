@@ -1,0 +1,415 @@
+"""StyleGAN3 (Karras et al. 2021), configurations T and R, with the key names of NVIDIA's code.
+
+Features are samples of a continuous signal: each layer has a sampling rate, in samples across the
+picture, and a margin around the picture. The name of a layer holds its size, from which its rate
+follows; up- and downsampling factors follow from the rates, and the crop from the sizes.
+
+As in stylegan2.py the modulation scales activations, not weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pulse.generators.base import Generator
+from pulse.generators.mapping import MappingNetwork
+from pulse.generators.ops import LEAKY_SLOPE, Dense, load_frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Constants of the published networks that no tensor tells.
+MARGIN_PX = 10
+FIRST_CUTOFF = 2.0
+CLAMP = 256.0
+OUTPUT_GAIN = 0.25
+ACTIVATION_GAIN = math.sqrt(2)
+
+LAYER_KEY = re.compile(r"synthesis\.(L(\d+)_(\d+)_(\d+))\.weight")
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What the tensors and names of one layer tell.
+
+    Attributes:
+        name: `L{index}_{size}_{channels}`.
+        in_channels: channels it takes.
+        out_channels: channels it gives.
+        kernel_size: pixels a side of its convolution.
+        in_size: pixels a side of what it takes.
+        out_size: pixels a side of what it gives.
+        in_rate: sampling rate of what it takes.
+        out_rate: sampling rate of what it gives.
+        up_shape: shape of its upsampling filter; empty for the last layer, which has none.
+        down_shape: shape of its downsampling filter, likewise.
+    """
+
+    name: str
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    in_size: int
+    out_size: int
+    in_rate: int
+    out_rate: int
+    up_shape: tuple[int, ...]
+    down_shape: tuple[int, ...]
+
+    @property
+    def up(self) -> int:
+        """Factor from the input's rate to the rate at which the nonlinearity is applied."""
+        return 2 * max(self.in_rate, self.out_rate) // self.in_rate
+
+    @property
+    def down(self) -> int:
+        """Factor from there to the output's rate."""
+        return 2 * max(self.in_rate, self.out_rate) // self.out_rate
+
+    @property
+    def crop(self) -> int:
+        """Samples to cut from each side after upsampling so that the output has its size.
+
+        Raises:
+            ValueError: if no crop gives that size.
+        """
+        conv_size = self.in_size + self.kernel_size - 1
+        upsampled = (conv_size - 1) * self.up + self.up_shape[-1]
+        needed = (self.out_size - 1) * self.down + self.down_shape[-1]
+        if upsampled < needed or (upsampled - needed) % 2:
+            raise ValueError(
+                f"{self.name} has {upsampled} samples a side before its last filter, "
+                f"expected {needed} or an even number more"
+            )
+        return (upsampled - needed) // 2
+
+
+def sampling_rate(name: str, size: int, resolution: int) -> int:
+    """The sampling rate of a layer from its size, which is the picture or has a margin around it.
+
+    Raises:
+        ValueError: if the size fits neither.
+    """
+    if size == resolution:
+        return resolution
+    rate = size - 2 * MARGIN_PX
+    if rate < 1 or rate & (rate - 1) or rate > resolution:
+        raise ValueError(
+            f"{name} is {size} px a side, expected {resolution} "
+            f"or a power of two with {MARGIN_PX} px more on each side"
+        )
+    return rate
+
+
+def layer_names(state: Mapping[str, Tensor]) -> list[str]:
+    """The names L0_..., L1_..., ... in order.
+
+    Raises:
+        ValueError: if there are fewer than two, or one is missing or double.
+    """
+    found = [match for key in state if (match := LAYER_KEY.fullmatch(key))]
+    found.sort(key=lambda match: int(match[2]))
+    names = [match[1] for match in found]
+    if len(names) < 2 or [int(match[2]) for match in found] != list(range(len(found))):
+        raise ValueError(f"got the layers {names}, expected synthesis.L0_..., L1_... and so on")
+    return names
+
+
+def plan_layers(state: Mapping[str, Tensor]) -> list[LayerPlan]:
+    """Read every layer's plan from the names and shapes of the tensors.
+
+    Raises:
+        ValueError: naming the layer or key that does not fit.
+    """
+    names = layer_names(state)
+    sizes = [int(name.split("_")[1]) for name in names]
+    rates = [sampling_rate(name, size, sizes[-1]) for name, size in zip(names, sizes, strict=True)]
+    plans = []
+    for i, name in enumerate(names):
+        out_channels, in_channels, kernel_size = state[f"synthesis.{name}.weight"].shape[:3]
+        before = max(i - 1, 0)  # the input of L0 has the size and rate of its output
+        is_last = i == len(names) - 1
+        plan = LayerPlan(
+            name=name, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size,
+            in_size=sizes[before], out_size=sizes[i], in_rate=rates[before], out_rate=rates[i],
+            up_shape=() if is_last else filter_shape(state, name, "up_filter"),
+            down_shape=() if is_last else filter_shape(state, name, "down_filter"),
+        )  # fmt: skip
+        plans.append(plan)
+    if plans[-1].out_channels != 3:
+        raise ValueError(f"{names[-1]} draws {plans[-1].out_channels} channels, expected 3")
+    return plans
+
+
+def filter_shape(state: Mapping[str, Tensor], name: str, kind: str) -> tuple[int, ...]:
+    """The shape of a stored filter: (taps,) if separable, (taps, taps) if radial.
+
+    Raises:
+        ValueError: if there is none, or it is neither.
+    """
+    key = f"synthesis.{name}.{kind}"
+    if key not in state:
+        raise ValueError(f"no key {key}")
+    shape = tuple(state[key].shape)
+    if len(shape) not in (1, 2) or len(set(shape)) != 1:
+        raise ValueError(f"{key} has shape {shape}, expected (taps,) or (taps, taps)")
+    return shape
+
+
+def mirrored(taps: Tensor) -> Tensor:
+    """A filter reversed along each axis."""
+    return taps.flip(tuple(range(taps.ndim)))
+
+
+def upsample(x: Tensor, taps: Tensor, factor: int, crop: int) -> Tensor:
+    """Insert zeros and filter, then cut `crop` samples from each side of (B, C, H, W).
+
+    Args:
+        x: (B, C, H, W).
+        taps: (T,) for a separable filter, (T, T) for any other, with a sum of 1.
+        factor: how many times the size; zero insertion divides the mean by it on each axis.
+        crop: samples cut from each side of the full result of (H - 1) * factor + T rows.
+    """
+    C = x.shape[1]
+    if taps.ndim == 2:
+        kernel = (taps * factor**2).expand(C, 1, -1, -1)
+        return F.conv_transpose2d(x, kernel, stride=factor, padding=crop, groups=C)
+    kernel = (taps * factor).expand(C, 1, 1, -1)
+    x = F.conv_transpose2d(
+        x, kernel.transpose(2, 3), stride=(factor, 1), padding=(crop, 0), groups=C
+    )
+    return F.conv_transpose2d(x, kernel, stride=(1, factor), padding=(0, crop), groups=C)
+
+
+def downsample(x: Tensor, taps: Tensor, factor: int) -> Tensor:
+    """Filter (B, C, H, W) without padding and keep every `factor`-th sample.
+
+    Args:
+        x: (B, C, H, W).
+        taps: (T,) for a separable filter, (T, T) for any other, with a sum of 1.
+        factor: how many times smaller.
+    """
+    C = x.shape[1]
+    if taps.ndim == 2:
+        kernel = mirrored(taps).expand(C, 1, -1, -1)
+        return F.conv2d(x, kernel, stride=factor, groups=C)
+    kernel = mirrored(taps).expand(C, 1, 1, -1)
+    x = F.conv2d(x, kernel, stride=(1, factor), groups=C)
+    return F.conv2d(x, kernel.transpose(2, 3), stride=(factor, 1), groups=C)
+
+
+class FilteredLeakyReLU(torch.autograd.Function):
+    """Leaky ReLU at a higher sampling rate: upsample, scaled leaky ReLU, clamp, downsample.
+
+    Equals the same steps in plain autograd, which would keep several tensors of the higher rate
+    for each layer: too many gigabytes for 1024 px. This keeps two masks, a byte for each sample.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        up_taps: Tensor,
+        down_taps: Tensor,
+        up: int,
+        down: int,
+        crop: int,
+    ) -> Tensor:
+        """Map x (B, C, H, W); `crop` as in `upsample`."""
+        ctx.factors = up, down, crop
+        y = upsample(x, up_taps, up, crop)
+        is_negative = y < 0
+        y = F.leaky_relu_(y, LEAKY_SLOPE).mul_(ACTIVATION_GAIN)
+        is_inside = y.abs() <= CLAMP
+        ctx.save_for_backward(up_taps, down_taps, is_negative, is_inside)
+        return downsample(y.clamp_(-CLAMP, CLAMP), down_taps, down)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """The gradient (B, C, H, W); linear filters are undone by their mirror images."""
+        up_taps, down_taps, is_negative, is_inside = ctx.saved_tensors
+        up, down, crop = ctx.factors
+        g = upsample(gradient, mirrored(down_taps), down, 0) / down**2
+        g = F.pad(g, [0, is_inside.shape[3] - g.shape[3], 0, is_inside.shape[2] - g.shape[2]])
+        g = torch.where(is_negative, LEAKY_SLOPE * g, g)
+        g = torch.where(is_inside, ACTIVATION_GAIN * g, 0)
+        g = downsample(F.pad(g, [crop] * 4), mirrored(up_taps), up) * up**2
+        return g, None, None, None, None, None
+
+
+class FourierInput(nn.Module):
+    """Plane waves, turned and shifted by the first style, then mixed (section 3, E and H)."""
+
+    transform: Tensor
+    freqs: Tensor
+    phases: Tensor
+
+    def __init__(self, channels: int, w_dim: int, size: int, rate: int) -> None:
+        super().__init__()
+        self.size = size
+        self.rate = rate
+        self.affine = Dense(w_dim, 4)
+        self.weight = nn.Parameter(torch.empty(channels, channels))
+        self.weight_gain = 1 / math.sqrt(channels)
+        self.register_buffer("transform", torch.empty(3, 3))
+        self.register_buffer("freqs", torch.empty(channels, 2))
+        self.register_buffer("phases", torch.empty(channels))
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Draw the first features (B, C, size, size) for style w (B, D)."""
+        pose = self.pose(w)  # (B, 2, 3)
+        freqs = self.freqs @ pose[:, :, :2]  # (B, C, 2), cycles across the picture
+        phases = self.phases + (self.freqs @ pose[:, :, 2:]).squeeze(2)  # (B, C), cycles
+        centres = torch.arange(self.size, device=w.device, dtype=freqs.dtype) + 0.5
+        centres = (centres - self.size / 2) / self.rate  # (size,), 0 at the picture's middle
+        along_x = freqs[:, :, :1] * centres + phases[:, :, None]  # (B, C, W)
+        along_y = freqs[:, :, 1:] * centres  # (B, C, H)
+        cycles = along_x[:, :, None, :] + along_y[:, :, :, None]  # (B, C, H, W)
+        waves = torch.sin(2 * math.pi * cycles) * self.amplitudes(freqs)[:, :, None, None]
+        return F.conv2d(waves, (self.weight * self.weight_gain)[:, :, None, None])
+
+    def pose(self, w: Tensor) -> Tensor:
+        """The rotation and translation of the picture plane for style w (B, D): (B, 2, 3)."""
+        t = self.affine(w)  # (B, 4): cosine, sine, shift right, shift down
+        t = t / t[:, :2].norm(dim=1, keepdim=True)
+        cos, sin, dx, dy = t.unbind(1)
+        shifted = torch.stack([-cos * dx + sin * dy, -sin * dx - cos * dy], dim=1)
+        columns = [torch.stack([cos, sin], dim=1), torch.stack([-sin, cos], dim=1), shifted]
+        pose = torch.stack(columns, dim=2)  # (B, 2, 3)
+        last_row = pose.new_tensor([0, 0, 1]).expand(pose.shape[0], 1, 3)
+        return (torch.cat([pose, last_row], dim=1) @ self.transform)[:, :2]
+
+    def amplitudes(self, freqs: Tensor) -> Tensor:
+        """Fade out waves (B, C, 2) that the transform made too fine for the rate: (B, C)."""
+        excess = freqs.norm(dim=2) - FIRST_CUTOFF
+        return (1 - excess / (self.rate / 2 - FIRST_CUTOFF)).clamp(0, 1)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution and a leaky ReLU between up- and downsampling (section 3, F and R)."""
+
+    magnitude_ema: Tensor
+    up_filter: Tensor
+    down_filter: Tensor
+
+    def __init__(self, plan: LayerPlan, w_dim: int) -> None:
+        super().__init__()
+        k = plan.kernel_size
+        self.affine = Dense(w_dim, plan.in_channels)
+        self.weight = nn.Parameter(torch.empty(plan.out_channels, plan.in_channels, k, k))
+        self.bias = nn.Parameter(torch.empty(plan.out_channels))
+        self.register_buffer("magnitude_ema", torch.empty([]))
+        self.register_buffer("up_filter", torch.empty(plan.up_shape))
+        self.register_buffer("down_filter", torch.empty(plan.down_shape))
+        self.up = plan.up
+        self.down = plan.down
+        self.crop = plan.crop
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map x (B, I, in_size, in_size) with style w (B, D) to (B, O, out_size, out_size)."""
+        x = self.convolve(x, self.affine(w)) + self.bias[:, None, None]
+        return FilteredLeakyReLU.apply(
+            x, self.up_filter, self.down_filter, self.up, self.down, self.crop
+        )
+
+    def convolve(self, x: Tensor, styles: Tensor) -> Tensor:
+        """Modulate x (B, I, H, W) by styles (B, I), convolve, demodulate: (B, O, H + k - 1, ...).
+
+        Weights and styles are brought to a mean square of 1 first, which demodulation undoes:
+        it keeps half precision in range.
+        """
+        weight = self.weight * self.weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
+        styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
+        squares = weight.square().sum((2, 3))  # (O, I)
+        demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
+        x = x * (styles * self.magnitude_ema.rsqrt())[:, :, None, None]
+        x = F.conv2d(x, weight, padding=weight.shape[-1] - 1)
+        return x * demodulation[:, :, None, None]
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to three channels, without demodulation or filters."""
+
+    magnitude_ema: Tensor
+
+    def __init__(self, in_channels: int, w_dim: int) -> None:
+        super().__init__()
+        self.affine = Dense(w_dim, in_channels)
+        self.weight = nn.Parameter(torch.empty(3, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.empty(3))
+        self.register_buffer("magnitude_ema", torch.empty([]))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map x (B, I, H, W) with style w (B, D) to (B, 3, H, W)."""
+        styles = self.affine(w) * self.weight_gain * self.magnitude_ema.rsqrt()  # (B, I)
+        weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
+        rgb = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])  # (B, 3, H, W)
+        return (rgb + self.bias[:, None, None]).clamp(-CLAMP, CLAMP)
+
+
+class SynthesisNetwork(nn.Module):
+    """The Fourier input, layers L0, L1, ... and the colours last."""
+
+    def __init__(self, plans: Sequence[LayerPlan], w_dim: int) -> None:
+        super().__init__()
+        *hidden, last = plans
+        first = plans[0]
+        self.input = FourierInput(first.in_channels, w_dim, first.in_size, first.in_rate)
+        for plan in hidden:
+            self.add_module(plan.name, SynthesisLayer(plan, w_dim))
+        self.add_module(last.name, ToRGB(last.in_channels, w_dim))
+        self.layer_names = [plan.name for plan in plans]
+
+    def forward(self, ws: Tensor, noise_maps: Sequence[Tensor] = ()) -> Tensor:  # noqa: ARG002
+        """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D); there are no noise maps."""
+        x = self.input(ws[:, 0])
+        if x.device.type == "cpu":  # depthwise filters are several times faster there this way
+            x = x.contiguous(memory_format=torch.channels_last)
+        for i, name in enumerate(self.layer_names, start=1):
+            x = self.get_submodule(name)(x, ws[:, i])
+        return x * OUTPUT_GAIN
+
+
+class StyleGAN3(Generator):
+    """StyleGAN3 in configuration T or R; every size is read from names and shapes."""
+
+    architecture = "stylegan3"
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        plans = plan_layers(state)
+        self.mapping = MappingNetwork(state)
+        self.z_dim = self.mapping.z_dim
+        self.w_dim = self.mapping.w_dim
+        self.num_classes = self.mapping.num_classes
+        self.num_ws = len(plans) + 1  # one more for the input
+        self.resolution = plans[-1].out_size
+        self.noise_sizes = ()
+        self.synthesis = SynthesisNetwork(plans, self.w_dim)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> StyleGAN3:
+        """Build from the state dict of a stylegan3 generator (`G_ema`).
+
+        Raises:
+            ValueError: naming the keys, the layer or the shape that do not fit.
+        """
+        with torch.device("meta"):
+            G = cls(state)
+        load_frozen(G, state)
+        return G
+
+    @property
+    def w_avg(self) -> Tensor:
+        """The mean style (D,)."""
+        return self.mapping.get_buffer("w_avg")
