@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from pulse.checkpoints.load import load_network
 from pulse.errors import DeviceError, PulseError
-from pulse.files import write_bytes_atomically
+from pulse.files import cache_dir, write_bytes_atomically
 from pulse.generators.base import Generator
 from pulse.search.latent import LatentPrior, fit_prior
 from pulse.settings import EMBEDDED
@@ -81,12 +79,6 @@ def choose_device(name: str = "auto") -> torch.device:
     raise DeviceError(
         f"there is no device '{name}' here; --device takes auto, {', '.join(present)}"
     )
-
-
-def cache_dir() -> Path:
-    """The folder for what can be made again: `PULSE_HOME`, else the user's cache folder."""
-    home = os.environ.get("PULSE_HOME")
-    return Path(home) if home else user_cache_path("pulse")
 
 
 def _cached_prior(network: Generator, sha256: str) -> LatentPrior:
