@@ -64,7 +64,10 @@ def record_sha256(entry: CatalogEntry, folder: Path, sha256: str) -> None:
             hashes = _read_hashes(path) | {entry.file_name: sha256}
             write_text_atomically(path, json.dumps(hashes, indent=2, sort_keys=True) + "\n")
     except OSError as error:
-        raise WeightsError(f"cannot write {printable_path(path)}: {error.strerror}") from error
+        raise WeightsError(
+            f"cannot write {printable_path(path)}: {error.strerror}; check the folder, its "
+            "permissions and the free space"
+        ) from error
     except PulseError as error:
         raise WeightsError(str(error)) from error
 

@@ -103,7 +103,8 @@ def test_a_record_that_cannot_be_written(tmp_path):
     with pytest.raises(WeightsError) as caught:
         record_sha256(ENTRY, folder, SHA256)
     assert str(caught.value) == (
-        f"cannot write {folder / 'known_hashes.json'}: No such file or directory"
+        f"cannot write {folder / 'known_hashes.json'}: No such file or directory; check the "
+        "folder, its permissions and the free space"
     )
 
 
