@@ -7,7 +7,15 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from pulse.errors import PulseError
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: `PULSE_HOME`, else the user's cache folder."""
+    home = os.environ.get("PULSE_HOME")
+    return Path(home) if home else user_cache_path("pulse")
 
 
 def printable_path(path: Path) -> str:

@@ -70,7 +70,7 @@ def load_generator(
     """
     chosen = choose_device(device)
     loaded = load_network(source)
-    _choose_class(loaded, class_index)
+    choose_class(loaded, class_index)
     prior = prior_of(loaded, on_progress)
     # channels last: the convolutions run up to twice as fast on CPUs and tensor cores
     network = loaded.network.to(chosen).to(memory_format=torch.channels_last)
@@ -143,8 +143,12 @@ def bank_of(
     return bank
 
 
-def _choose_class(loaded: Loaded, class_index: int | None) -> None:
-    """Choose the class to draw; exactly the generators that know classes need one."""
+def choose_class(loaded: Loaded, class_index: int | None) -> None:
+    """Choose the class to draw; exactly the generators that know classes need one.
+
+    Raises:
+        WeightsError: if a class is needed and missing, or there is no such class.
+    """
     network, name = loaded.network, loaded.name
     if class_index is None:
         if network.num_classes:

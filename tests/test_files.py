@@ -8,7 +8,12 @@ import pytest
 from picture_files import as_nobody
 
 from pulse.errors import PulseError
-from pulse.files import printable_path, write_bytes_atomically, write_text_atomically
+from pulse.files import (
+    cache_dir,
+    printable_path,
+    write_bytes_atomically,
+    write_text_atomically,
+)
 
 REMEDY = "check the folder, its permissions and the free space"
 
@@ -142,3 +147,14 @@ def test_a_folder_without_the_right_to_write(tmp_path, mode):
 )
 def test_paths_are_shown_on_one_line(path, shown):
     assert printable_path(Path(path)) == shown
+
+
+def test_the_cache_is_the_users_unless_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PULSE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.setenv("PULSE_HOME", "")
+    users = cache_dir()
+    assert users.is_absolute()
+    assert users.name == "pulse"
+    monkeypatch.delenv("PULSE_HOME")
+    assert cache_dir() == users

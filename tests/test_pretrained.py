@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pulse.errors import DeviceError
-from pulse.pretrained import cache_dir, choose_device, load_generator
+from pulse.files import cache_dir
+from pulse.pretrained import choose_device, load_generator
 
 
 def test_the_embedded_generator_comes_ready(embedded):
@@ -41,11 +42,6 @@ def test_a_cache_that_cannot_be_written_costs_time_only(small_file, tmp_path, mo
     blocked.write_text("not a folder")
     monkeypatch.setenv("PULSE_HOME", str(blocked))
     assert load_generator(small_file, "cpu").prior.mean.shape == (64,)
-
-
-def test_the_cache_is_the_users_unless_told(monkeypatch):
-    monkeypatch.delenv("PULSE_HOME")
-    assert cache_dir().name == "pulse"
 
 
 def test_devices():

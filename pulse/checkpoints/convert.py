@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from pulse import __version__
 from pulse.checkpoints.containers import read_container
 from pulse.checkpoints.load import Loaded, build
 from pulse.errors import WeightsError
@@ -39,7 +38,6 @@ def convert(loaded: Loaded, target: Path, licence: str | None, *, overwrite: boo
         "architecture": loaded.network.architecture,
         "source_format": loaded.format,
         "source_sha256": loaded.sha256,
-        "pulse_version": __version__,
     }
     metadata |= {"licence": licence} if licence else {}
     state = {k: v.contiguous() for k, v in loaded.network.state_dict().items()}

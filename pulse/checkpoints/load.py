@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pulse.checkpoints.catalog import find_entry
 from pulse.checkpoints.containers import Container, read_container
-from pulse.checkpoints.download import is_present, path_of
 from pulse.checkpoints.formats import Format, detect
+from pulse.checkpoints.store import is_present, path_of
 from pulse.errors import WeightsError
 from pulse.files import cache_dir, printable_path
 from pulse.generators.base import Generator

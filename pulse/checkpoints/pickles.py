@@ -7,7 +7,6 @@ reading. NVIDIA's files embed the source of their classes; it is dropped unread.
 
 from __future__ import annotations
 
-import io
 import pickle
 import pickletools
 import struct
@@ -353,7 +352,10 @@ def _variables(network: object, prefix: str, depth: int) -> Iterator[tuple[str, 
         name, values = pair
         if isinstance(values, _Array):
             # a copy in this machine's byte order, with no holes
-            yield f"{prefix}{name}", np.array(values.values, dtype=values.values.dtype.newbyteorder("="))
+            yield (
+                f"{prefix}{name}",
+                np.array(values.values, dtype=values.values.dtype.newbyteorder("=")),
+            )
         elif isinstance(values, int | float):
             yield f"{prefix}{name}", np.float32(values)
     for name, component in _items(network.state.get("components")):

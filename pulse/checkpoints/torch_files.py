@@ -66,7 +66,7 @@ def read_nested_storage(data: bytes) -> torch.TypedStorage:
 def _refusal(name: str, error: str) -> str:
     """One line from torch's many, naming the global and without its advice to trust the file."""
     match = re.search(r"(?:GLOBAL|global|class|function) ['\"]?([\w.]+\.[\w.]+)['\"]?", error)
-    if "Unsupported global" in error or "weights_only" in error.lower() and match:
+    if "Unsupported global" in error or ("weights_only" in error.lower() and match):
         what = match[1] if match else "something"
         return (
             f"{name} wants to use {what}, which no generator needs: refused, and nothing of it "
@@ -88,7 +88,7 @@ def _check_file(file: BinaryIO) -> None:
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:
-    """torch stores without compression, so the parts together are no larger than the file."""
+    """Torch stores without compression, so the parts together are no larger than the file."""
     with zipfile.ZipFile(file) as archive:
         names = [entry.filename for entry in archive.infolist()]
         claimed = sum(entry.file_size for entry in archive.infolist())

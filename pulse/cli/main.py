@@ -17,6 +17,7 @@ from pulse.cli.options import (
     output_options,
     where_options,
 )
+from pulse.cli.weights import weights
 from pulse.errors import PulseError
 from pulse.settings import FaceSettings, UpscaleSettings
 
@@ -110,3 +111,6 @@ def align(ctx: click.Context, inputs: tuple[Path, ...], out: Path, size: int, ov
         failures += line.is_failure
         click.echo(line.text, err=line.is_failure)
     ctx.exit(SOME_FAILED if failures else 0)
+
+
+main.add_command(weights)

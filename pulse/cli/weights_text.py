@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pulse.checkpoints.catalog import CATALOG, CatalogEntry, find_entry, unknown_name_text
 from pulse.checkpoints.download import download
 from pulse.checkpoints.load import Loaded, embedded_path, load_network
-from pulse.checkpoints.store import is_present, path_of
+from pulse.checkpoints.store import is_present
 from pulse.errors import WeightsError
 from pulse.files import cache_dir
 from pulse.pretrained import bank_of, choose_class, prior_of

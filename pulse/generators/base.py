@@ -33,6 +33,7 @@ class Generator(nn.Module, ABC):
             the architecture takes none.
         num_classes: how many classes it was trained with; 0 for most. Where there are classes,
             `choose_class` comes before `mapping`.
+        has_mapping: whether the weights hold the mapping network.
         mapping: z (B, z_dim) ~ N(0, I) to w (B, D), without truncation.
         synthesis: ws (B, L, D) and one (B or 1, 1, size, size) noise map for each entry of
             `noise_sizes` to pictures (B, 3, H, W), nominally in [-1, 1].
@@ -45,6 +46,7 @@ class Generator(nn.Module, ABC):
     resolution: int
     noise_sizes: tuple[int, ...]
     num_classes: int = 0
+    has_mapping: bool = True
 
     mapping: nn.Module
     synthesis: nn.Module
@@ -73,6 +75,11 @@ class Generator(nn.Module, ABC):
         if not isinstance(self.mapping, MappingNetwork):
             raise ValueError(f"got class {index}, but these weights know no classes")
         self.mapping.choose_class(index)
+
+    @property
+    def chosen_class(self) -> int | None:
+        """The class that `mapping` maps to; None where none was chosen."""
+        return self.mapping.chosen_class if isinstance(self.mapping, MappingNetwork) else None
 
     def truncate(self, w: Tensor, truncation_psi: float) -> Tensor:
         """Pull styles (..., D) towards the mean style (Karras et al. 2019, appendix B)."""

@@ -229,6 +229,7 @@ class StyleGAN1(Generator):
         dense = [
             state[f"mapping.dense{i}.weight"] for i in indices_of(state, "mapping.dense", ".weight")
         ]
+        self.has_mapping = bool(dense)
         self.z_dim = dense[0].shape[1] if dense else self.w_dim
         widths = [weight.shape[0] for weight in dense]
         has_w_avg = "mapping.w_avg" in state

@@ -228,7 +228,9 @@ def test_a_wrong_shape_is_named(tmp_path):
     state["g_synthesis.torgb.bias"] = torch.zeros(4)
     path = tmp_path / "wrong.pt"
     torch.save(state, path)
-    match = r"wrong\.pt looks like StyleGAN1 \(lernapparat\), but does not fit it: .*torgb\.bias has"
+    match = (
+        r"wrong\.pt looks like StyleGAN1 \(lernapparat\), but does not fit it: .*torgb\.bias has"
+    )
     with pytest.raises(WeightsError, match=match):
         load_network(path)
 
