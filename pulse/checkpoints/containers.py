@@ -16,6 +16,7 @@ from pulse.errors import WeightsError
 from pulse.files import printable_path
 
 HEAD_BYTES = 512
+MAX_HEADER_BYTES = 100_000_000  # of safetensors, by its own rules
 LEGACY_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number after the protocol
 PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -44,7 +45,7 @@ def read_container(path: Path) -> Container:
         WeightsError: if it is missing, damaged, hostile or no weights file.
     """
     head = _head(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER_BYTES:
         return _read_safetensors(path)
     if head.startswith(b"PK\x03\x04") or head[2:].startswith(LEGACY_TORCH):
         return Container(path, read_torch(path))

@@ -38,10 +38,8 @@ def from_pulse(state: State) -> dict[str, Tensor]:
 def from_lernapparat(state: State) -> dict[str, Tensor]:
     """Lernapparat's StyleGAN1: `g_mapping.`, `g_synthesis.`, and noise under `top_epi`."""
     return {
-        re.sub(r"^g_(mapping|synthesis)\.", r"\1.", key).replace(
-            ".top_epi.noise.", ".noise."
-        ): value
-        for key, value in state.items()
+        key.removeprefix("g_").replace(".top_epi.noise.", ".noise."): tensor
+        for key, tensor in state.items()
         if key.startswith(("g_mapping.", "g_synthesis."))
     }
 

@@ -74,6 +74,11 @@ def load_network(source: str | Path = EMBEDDED) -> Loaded:
             fit = other.tensors["mean"].flatten(), other.tensors["std"].flatten()
         else:
             tensors |= other.tensors
+    if "dense0.weight" in tensors and "blocks.4x4.const" not in tensors:
+        raise WeightsError(
+            f"{printable_path(path)} is PULSE's mapping network alone; put its synthesis.pt beside "
+            "it, the same name with 'synthesis' for 'mapping'"
+        )
     format_, network = build(tensors, path)
     name = path.stem if find_entry(str(source)) is None else str(source)
     return Loaded(network, name, paths, sha256, format_.name, container.metadata, fit)
@@ -139,6 +144,8 @@ def _build(format_: Format, state: dict[str, Tensor]) -> Generator:
     if not has_mean:  # rosinality's training files
         w_dim = state["synthesis.b4.conv1.affine.weight"].shape[1]
         state = state | {"mapping.w_avg": torch.zeros(w_dim)}
+    # transposed and flipped views would be slow in every step of a search
+    state = {key: tensor.contiguous() for key, tensor in state.items()}
     network = format_.architecture.from_state_dict(state)
     if not has_mean:
         rng = torch.Generator().manual_seed(0)

@@ -32,6 +32,7 @@ PICKLE_ERRORS = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     OverflowError, MemoryError, RecursionError, RuntimeError, struct.error, AssertionError,
 )  # fmt: skip
+MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
 FORBIDDEN_OPCODES = ("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4")
 
 
@@ -100,15 +101,13 @@ def _check_opcodes(file: BinaryIO) -> None:
     Python's own reader makes room for as many memo entries as the largest number says, so a
     number of four bytes could claim all memory.
     """
-    seen = 0
-    for opcode, argument, _ in pickletools.genops(file):
-        seen += 1
+    for seen, (opcode, argument, _) in enumerate(pickletools.genops(file), start=1):
         if opcode.name in FORBIDDEN_OPCODES:
             raise ForbiddenError(f"the opcode {opcode.name}")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > seen:
+        if opcode.name in MEMO_OPCODES and int(argument or 0) > seen:
             raise ValueError(f"memo entry {argument} after {seen} operations")
         if opcode.name == "GLOBAL":
-            module, _, global_name = argument.partition(" ")
+            module, _, global_name = str(argument).partition(" ")
             _look_up(module, global_name)
 
 
@@ -118,7 +117,7 @@ class _SafeUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 (stand-ins of any kind)
         return _look_up(module, name)
 
-    def persistent_load(self, pid: Any) -> NoReturn:  # noqa: ANN401 (pickle's signature)
+    def persistent_load(self, _pid: object) -> NoReturn:
         raise ForbiddenError("a persistent id")
 
 
@@ -158,8 +157,9 @@ class _Dict(dict[Any, Any], metaclass=_Sealed):
 class _Module(metaclass=_Sealed):
     """Stands in for a PyTorch module or a TensorFlow network: its state and nothing else."""
 
-    def __init__(self, *arguments: object) -> None:
-        self.class_name, self.state = "", {}
+    def __init__(self, *_: object) -> None:
+        self.class_name = ""
+        self.state: object = {}
 
     def __setstate__(self, state: object) -> None:
         self.class_name, self.state = "", state
@@ -265,10 +265,11 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> Te
     count = int(np.prod(size, dtype=object))
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     empty = torch.empty(0, dtype=storage.dtype)
-    held = storage.untyped().nbytes() // empty.element_size()
+    values = storage._untyped_storage
+    held = values.nbytes() // empty.element_size()
     if count > held or (count > 0 and last >= held):
         raise ValueError(f"a tensor of shape {size} in a storage of {held} values")
-    return empty.set_(storage.untyped(), offset, size, stride)
+    return empty.set_(values, offset, size, stride)
 
 
 def _parameter(data: object, *_: object) -> Tensor:
@@ -351,13 +352,10 @@ def _variables(network: object, prefix: str, depth: int) -> Iterator[tuple[str, 
     for pair in network.state.get("variables") or ():
         name, values = pair
         if isinstance(values, _Array):
-            # a copy in this machine's byte order, with no holes
-            yield (
-                f"{prefix}{name}",
-                np.array(values.values, dtype=values.values.dtype.newbyteorder("=")),
-            )
+            native = values.values.dtype.newbyteorder("=")
+            yield f"{prefix}{name}", values.values.astype(native, order="C")
         elif isinstance(values, int | float):
-            yield f"{prefix}{name}", np.float32(values)
+            yield f"{prefix}{name}", np.array(values, dtype=np.float32)
     for name, component in _items(network.state.get("components")):
         yield from _variables(component, f"{prefix}{name}/", depth + 1)
 

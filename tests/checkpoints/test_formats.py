@@ -176,7 +176,7 @@ def test_pulse_files_find_each_other(tmp_path):
 def test_a_mapping_alone_is_no_generator(tmp_path):
     path = tmp_path / "mapping.pt"
     shutil.copy(DATA / "checkpoints" / "pulse-32.mapping.pt", path)
-    with pytest.raises(WeightsError, match=r"mapping\.pt is no generator .* put synthesis\.pt"):
+    with pytest.raises(WeightsError, match=r"mapping\.pt is PULSE's mapping network alone; put"):
         load_network(path)
 
 
@@ -228,9 +228,7 @@ def test_a_wrong_shape_is_named(tmp_path):
     state["g_synthesis.torgb.bias"] = torch.zeros(4)
     path = tmp_path / "wrong.pt"
     torch.save(state, path)
-    match = (
-        r"wrong\.pt looks like StyleGAN1 \(lernapparat\), but does not fit it: .*torgb\.bias has"
-    )
+    match = r"wrong\.pt looks like StyleGAN1 \(lernapparat\), but does not fit it: .*torgb"
     with pytest.raises(WeightsError, match=match):
         load_network(path)
 
