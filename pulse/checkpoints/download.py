@@ -119,8 +119,8 @@ def download(
         raise _failure(entry, target, str(error)) from error
     except OSError as error:
         why = (
-            f"cannot write in {printable_path(folder)}: {error.strerror or error}; check its permissions "
-            "and its free space, or set PULSE_HOME to a folder on another disk"
+            f"cannot write in {printable_path(folder)}: {error.strerror or error}; check its "
+            "permissions and its free space, or set PULSE_HOME to a folder on another disk"
         )
         raise _failure(entry, target, why) from error
     except PulseError as error:

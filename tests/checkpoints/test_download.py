@@ -389,8 +389,8 @@ def test_an_entry_that_only_a_person_can_get(server, tmp_path):
     with pytest.raises(WeightsError) as caught:
         fetch(server, tmp_path, address=None, by_hand="open the page in a browser")
     assert str(caught.value) == (
-        "cannot download test-1024: it has no address to download from: open the page in a browser; "
-        f"if you get the file another way, put it at {tmp_path / 'weights.pkl'}"
+        "cannot download test-1024: it has no address to download from: open the page in a "
+        f"browser; if you get the file another way, put it at {tmp_path / 'weights.pkl'}"
     )
 
 
