@@ -19,7 +19,8 @@ class Answer:
 
     `status` sends only that status; `headers` replace or, with None, remove the usual ones;
     `cut_after` closes the connection after so many bytes of the body, `reset` breaks it there;
-    `wait` says nothing at all, `pause_s` rests before each block.
+    `wait` says nothing at all, `hold` keeps the connection after the body, `pause_s` rests before
+    each block.
     """
 
     status: int | None = None
@@ -30,6 +31,7 @@ class Answer:
     ignore_range: bool = False
     chunked: bool = False
     wait: bool = False
+    hold: bool = False
     pause_s: float = 0.0
 
 
@@ -112,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
         self._send(body[: answer.cut_after], answer)
+        if answer.hold:
+            self.wfile.flush()
+            self.server.closing.wait(10)
         if answer.reset:
             self.wfile.flush()
             time.sleep(0.05)  # let the bytes arrive before the reset overtakes them

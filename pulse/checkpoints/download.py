@@ -119,8 +119,8 @@ def download(
         raise _failure(entry, target, str(error)) from error
     except OSError as error:
         why = (
-            f"cannot write in {printable_path(folder)}: {error.strerror}; check its permissions "
-            "and its free space, or set PULSE_HOME to a folder on another disk"
+            f"cannot write in {printable_path(folder)}: {error.strerror or error}; check its "
+            "permissions and its free space, or set PULSE_HOME to a folder on another disk"
         )
         raise _failure(entry, target, why) from error
     except PulseError as error:
@@ -138,7 +138,7 @@ def _failure(entry: CatalogEntry, target: Path, why: str) -> WeightsError:
 
 def _checked_address(entry: CatalogEntry) -> str:
     if entry.address is None:
-        raise _RefusedError(f"only a person can get it: {entry.by_hand}")
+        raise _RefusedError(f"it has no address to download from: {entry.by_hand}")
     if not _is_secure(entry.address) and not _is_local(entry.address):
         raise _RefusedError("PULSE downloads over https only")
     return entry.address
@@ -296,6 +296,7 @@ def _blocks(response: HTTPResponse, expected: int | None, timeout_s: float) -> I
         if not block:
             return
         yield block
+        # Counted here: read1 of early Python 3.11 waits for more than the answer's length.
         left -= 0 if expected is None else len(block)
 
 

@@ -17,11 +17,15 @@ from typing import BinaryIO
 if sys.platform == "win32":
     import msvcrt
 
+    HELD = PermissionError  # how the system says that another process has the lock
+
     def _try_lock(file: BinaryIO) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
+
+    HELD = BlockingIOError
 
     def _try_lock(file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,6 +57,6 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
 def _is_locked_by_us(file: BinaryIO) -> bool:
     try:
         _try_lock(file)
-    except (BlockingIOError, PermissionError):
+    except HELD:
         return False
     return True

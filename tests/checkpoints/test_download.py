@@ -111,6 +111,11 @@ def test_chunks_without_a_length(server, tmp_path):
     assert fetch(server, tmp_path).read_bytes() == CONTENT
 
 
+def test_a_server_that_does_not_hang_up(server, tmp_path):
+    server.always = Answer(hold=True)
+    assert fetch(server, tmp_path, timeout_s=1.0, attempts=1).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_a_cut_connection_is_resumed(server, tmp_path, reset):
     server.answers = [Answer(cut_after=CUT, reset=reset)] * 2
@@ -384,8 +389,8 @@ def test_an_entry_that_only_a_person_can_get(server, tmp_path):
     with pytest.raises(WeightsError) as caught:
         fetch(server, tmp_path, address=None, by_hand="open the page in a browser")
     assert str(caught.value) == (
-        "cannot download test-1024: only a person can get it: open the page in a browser; if you "
-        f"get the file another way, put it at {tmp_path / 'weights.pkl'}"
+        "cannot download test-1024: it has no address to download from: open the page in a "
+        f"browser; if you get the file another way, put it at {tmp_path / 'weights.pkl'}"
     )
 
 
