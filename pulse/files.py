@@ -18,10 +18,14 @@ def cache_dir() -> Path:
     return Path(home) if home else user_cache_path("pulse")
 
 
+def printable(text: str) -> str:
+    """A text on one line of plain characters, whatever it holds."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def printable_path(path: Path) -> str:
     """A path on one line of plain characters, whatever its name holds."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return printable(str(path))
 
 
 def make_folder(path: Path) -> None:

@@ -13,6 +13,8 @@ from pulse.errors import WeightsError
 from pulse.files import make_folder, printable_path, write_bytes_atomically
 from pulse.generators.base import Generator
 
+DENSE = torch.contiguous_format
+
 
 def convert(loaded: Loaded, target: Path, licence: str | None, *, overwrite: bool) -> None:
     """Write a generator as safetensors, read it back and compare.
@@ -40,7 +42,8 @@ def convert(loaded: Loaded, target: Path, licence: str | None, *, overwrite: boo
         "source_sha256": loaded.sha256,
     }
     metadata |= {"licence": licence} if licence else {}
-    state = {k: v.contiguous() for k, v in loaded.network.state_dict().items()}
+    # copies: safetensors takes no tensors that share memory
+    state = {k: v.clone(memory_format=DENSE) for k, v in loaded.network.state_dict().items()}
     make_folder(target.parent)
     write_bytes_atomically(target, save(state, metadata))
     _compare(loaded.network, target)

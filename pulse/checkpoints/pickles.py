@@ -8,21 +8,21 @@ reading. NVIDIA's files embed the source of their classes; it is dropped unread.
 from __future__ import annotations
 
 import pickle
-import pickletools
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pulse.checkpoints.opcodes import ForbiddenError, refusal, scan
 from pulse.checkpoints.torch_files import read_nested_storage
 from pulse.errors import WeightsError
-from pulse.files import printable_path
+from pulse.files import printable, printable_path
 
 MAX_MODULES = 100_000  # a generator and its discriminator have some hundreds
 MAX_DEPTH = 50
@@ -32,12 +32,6 @@ PICKLE_ERRORS = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     OverflowError, MemoryError, RecursionError, RuntimeError, struct.error, AssertionError,
 )  # fmt: skip
-MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
-FORBIDDEN_OPCODES = ("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4")
-
-
-class ForbiddenError(Exception):
-    """A pickle names something that is not in the table."""
 
 
 @dataclass(frozen=True)
@@ -77,38 +71,19 @@ def read_pickle(path: Path) -> PersistentNetwork | TensorFlowNetwork:
     name = printable_path(path)
     try:
         with path.open("rb") as file:
-            _check_opcodes(file)
+            scan(file, _is_known)
             file.seek(0)
             content = _SafeUnpickler(file, encoding="latin1").load()
         return _network_of(content)
     except ForbiddenError as error:
-        raise WeightsError(
-            f"{name} wants to use {error}, which no generator needs: refused, and nothing of it "
-            "was run; get the file from those who made it"
-        ) from error
+        raise WeightsError(refusal(name, error)) from error
     except OSError as error:
         raise WeightsError(f"cannot read {name}: {error.strerror}") from error
     except PICKLE_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise WeightsError(
             f"{name} is no whole pickle of a generator ({reason}); download it again"
         ) from error
-
-
-def _check_opcodes(file: BinaryIO) -> None:
-    """Go through a pickle without obeying it: it must be whole, with memo numbers in proportion.
-
-    Python's own reader makes room for as many memo entries as the largest number says, so a
-    number of four bytes could claim all memory.
-    """
-    for seen, (opcode, argument, _) in enumerate(pickletools.genops(file), start=1):
-        if opcode.name in FORBIDDEN_OPCODES:
-            raise ForbiddenError(f"the opcode {opcode.name}")
-        if opcode.name in MEMO_OPCODES and int(argument or 0) > seen:
-            raise ValueError(f"memo entry {argument} after {seen} operations")
-        if opcode.name == "GLOBAL":
-            module, _, global_name = str(argument).partition(" ")
-            _look_up(module, global_name)
 
 
 class _SafeUnpickler(pickle.Unpickler):
@@ -309,6 +284,15 @@ def _look_up(module: str, name: str) -> Any:  # noqa: ANN401 (stand-ins of any k
     if module.startswith("torch.nn.modules.") and name.isidentifier():
         return _Module
     raise ForbiddenError(f"{module}.{name}")
+
+
+def _is_known(module: str, name: str) -> bool:
+    """Whether something stands in for a name."""
+    try:
+        _look_up(module, name)
+    except ForbiddenError:
+        return False
+    return True
 
 
 def _network_of(content: object) -> PersistentNetwork | TensorFlowNetwork:
