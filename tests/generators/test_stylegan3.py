@@ -8,14 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from pulse.generators.stylegan3 import (
-    FilteredLeakyReLU,
-    StyleGAN3,
-    downsample,
-    plan_layers,
-    sampling_rate,
-    upsample,
-)
+from pulse.generators.stylegan3 import StyleGAN3, plan_layers, sampling_rate
 
 DATA = Path(__file__).parent.parent / "data" / "generators"
 CONFIGURATIONS = ["sg3-t", "sg3-r"]
@@ -127,43 +120,75 @@ def test_gradient_matches_finite_differences(G, name):
         assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("up", "down", "crop", "up_shape", "down_shape"),
-    [(2, 2, 2, (12,), (12,)), (4, 2, 5, (24,), (12, 12)), (3, 2, 1, (5, 5), (4, 4))],
-)
-def test_filtered_activation_equals_its_steps(up, down, crop, up_shape, down_shape):
+def randomised(name):
+    """The small network with tensors that training would have moved from 0 and 1."""
     rng = torch.Generator().manual_seed(0)
-    x, up_taps, down_taps = (
-        torch.randn(shape, generator=rng, dtype=torch.float64)
-        for shape in [(1, 2, 11, 12), up_shape, down_shape]
-    )
-    x = (200 * x).requires_grad_()  # some samples reach the clamp
-    got = FilteredLeakyReLU.apply(x, up_taps, down_taps, up, down, crop)
-    y = F.leaky_relu(upsample(x, up_taps, up, crop), 0.2) * 2**0.5
-    assert 0 < int((y.abs() > 256).sum()) < y.numel()
-    want = downsample(y.clamp(-256, 256), down_taps, down)
-    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-    v = torch.randn(want.shape, generator=rng, dtype=torch.float64)
-    (got_gradient,) = torch.autograd.grad(got, x, v)
-    (want_gradient,) = torch.autograd.grad(want, x, v)
-    torch.testing.assert_close(got_gradient, want_gradient, rtol=1e-12, atol=1e-12)
+    state = weights(name)
+    for key, tensor in state.items():
+        if key.endswith("bias"):
+            tensor += torch.randn(tensor.shape, generator=rng)
+        if key.endswith("magnitude_ema"):
+            tensor += torch.rand([], generator=rng)
+        if key in ("synthesis.input.affine.weight", "synthesis.input.transform"):
+            tensor += 0.1 * torch.randn(tensor.shape, generator=rng)
+    return StyleGAN3.from_state_dict(state).double(), rng
 
 
-@pytest.mark.parametrize("shape", [(6,), (6, 5)], ids=["separable", "square"])
-def test_upsample_is_zero_insertion_and_convolution(shape):
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 1, 5, 4, generator=rng, dtype=torch.float64)
-    taps = torch.randn(shape, generator=rng, dtype=torch.float64)
+def resample(x, taps, up, down, before, after):
+    """Insert zeros, pad or crop, filter, keep every `down`-th sample: the definition."""
+    spread = x.new_zeros(*x.shape[:2], up * x.shape[2], up * x.shape[3])
+    spread[:, :, ::up, ::up] = x
+    spread = F.pad(spread, (before, after, before, after))
     kernel = taps if taps.ndim == 2 else taps[:, None] * taps[None, :]
-    spread = torch.zeros(5 * 3 - 2, 4 * 3 - 2, dtype=torch.float64)
-    spread[::3, ::3] = x[0, 0]
-    rows, columns = kernel.shape
-    full = torch.zeros(spread.shape[0] + rows - 1, spread.shape[1] + columns - 1).double()
-    for i in range(rows):
-        for j in range(columns):
-            full[i : i + spread.shape[0], j : j + spread.shape[1]] += kernel[i, j] * spread
-    got = upsample(x, taps, 3, crop=2)[0, 0]
-    torch.testing.assert_close(got, 9 * full[2:-2, 2:-2], rtol=1e-12, atol=1e-12)
+    kernel = kernel.flip((0, 1)).expand(x.shape[1], 1, -1, -1)
+    return up**2 * F.conv2d(spread, kernel, groups=x.shape[1])[:, :, ::down, ::down]
+
+
+def layer_reference(layer, plan, x, w):
+    """One picture with its own weights; the padding as in the paper's appendix C.3."""
+    style = layer.affine.weight @ w[0] / w.shape[1] ** 0.5 + layer.affine.bias
+    weight = layer.weight * style[None, :, None, None]
+    k = plan.kernel_size
+    if plan.up_shape:
+        weight = weight / ((weight**2).sum((1, 2, 3), keepdim=True)).sqrt()
+    else:
+        weight = weight / plan.in_channels**0.5
+    x = F.conv2d(x / layer.magnitude_ema.sqrt(), weight, padding=k - 1)
+    x = x + layer.bias[:, None, None]
+    if not plan.up_shape:
+        return x.clamp(-256, 256)
+    up, down, up_taps, down_taps = plan.up, plan.down, plan.up_shape[0], plan.down_shape[0]
+    total = (plan.out_size - 1) * down + 1 - (plan.in_size + k - 1) * up + up_taps + down_taps - 2
+    before = (total + up) // 2
+    x = resample(x, layer.up_filter, up, 1, before, total - before)
+    x = (2**0.5 * torch.where(x < 0, 0.2 * x, x)).clamp(-256, 256)
+    return resample(x, layer.down_filter, 1, down, 0, 0)
+
+
+@pytest.mark.parametrize("layer_index", range(7))
+def test_layers_are_those_of_the_formulas(name, layer_index):
+    G, rng = randomised(name)
+    plan = plan_layers(weights(name))[layer_index]
+    layer = G.synthesis.get_submodule(plan.name)
+    x = torch.randn(1, plan.in_channels, plan.in_size, plan.in_size, generator=rng).double()
+    x = 100 * x  # some samples reach the clamp
+    w = torch.randn(1, 64, generator=rng).double()
+    got, want = layer(x, w), layer_reference(layer, plan, x, w)
+    assert got.shape == (1, plan.out_channels, plan.out_size, plan.out_size)
+    # 1e-8 in the demodulation, which the reference leaves out
+    torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-7)
+
+
+def test_pose_is_rotation_after_translation_after_transform():
+    G, rng = randomised("sg3-t")
+    w = torch.randn(1, 64, generator=rng).double()
+    cos, sin, dx, dy = G.synthesis.input.affine(w)[0]
+    norm = (cos**2 + sin**2).sqrt()
+    rotation = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, norm]]).double() / norm
+    translation = torch.tensor([[1, 0, -dx / norm], [0, 1, -dy / norm], [0, 0, 1]]).double()
+    want = (rotation @ translation @ G.synthesis.input.transform)[None, :2]
+    # the tensors above pass through single precision
+    torch.testing.assert_close(G.synthesis.input.pose(w), want, rtol=1e-5, atol=1e-5)
 
 
 def input_network():
@@ -273,6 +298,9 @@ def test_filter_that_does_not_fit_the_sizes_is_named():
     state["synthesis.L0_36_32.up_filter"] = torch.zeros(6)
     message = "L0_36_32 has 80 samples a side before its last filter, expected 82 or an even"
     with pytest.raises(ValueError, match=message):
+        StyleGAN3.from_state_dict(state)
+    state["synthesis.L0_36_32.up_filter"] = torch.zeros(13)
+    with pytest.raises(ValueError, match=r"L0_36_32 has 87 samples a side .*, expected 82 or an"):
         StyleGAN3.from_state_dict(state)
 
 
