@@ -266,6 +266,7 @@ def origin_of(
             "face": face.number,
             "candidate": candidate,
             "low_res_px": face.low_res.shape[-1],
+            "class": generator.class_index,
             "kernel": settings.face.kernel,
             "search": asdict(settings.search),
         },

@@ -32,12 +32,14 @@ class Pretrained:
         prior: its Gaussianised styles.
         name: what to call it.
         sha256: of its weights file, hexadecimal.
+        class_index: the class that it draws; None where it knows no classes.
     """
 
     network: Generator
     prior: LatentPrior
     name: str
     sha256: str
+    class_index: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -74,8 +76,7 @@ def load_generator(
     prior = prior_of(loaded, on_progress)
     # channels last: the convolutions run up to twice as fast on CPUs and tensor cores
     network = loaded.network.to(chosen).to(memory_format=torch.channels_last)
-    sha256 = loaded.sha256 if class_index is None else f"{loaded.sha256}:{class_index}"
-    return Pretrained(network, prior.to(chosen), loaded.name, sha256)
+    return Pretrained(network, prior.to(chosen), loaded.name, loaded.sha256, class_index)
 
 
 def choose_device(name: str = "auto") -> torch.device:

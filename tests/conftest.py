@@ -57,7 +57,7 @@ def stylegan1():
 @pytest.fixture(scope="session", params=["ada-plain", "sg3sg2-plain"])
 def stylegan2(request):
     state = load_file(DATA / "generators" / f"{request.param}.safetensors")
-    return StyleGAN2.from_state_dict(state), expected_of(request.param, "generators")
+    return StyleGAN2.from_state_dict(state), expected_of(request.param, "checkpoints")
 
 
 @pytest.fixture(scope="session")

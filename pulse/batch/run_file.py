@@ -28,6 +28,7 @@ def identity_of(
     return {
         "generator": generator.name,
         "generator_sha256": generator.sha256,
+        "class": generator.class_index,
         "format": format_,
         **values,
     }

@@ -32,10 +32,11 @@ _face, _search, _method, _run = FaceSettings(), SearchSettings(), UpscaleSetting
 
 @dataclass(frozen=True)
 class Where:
-    """What computes: a generator's name or file, and a device."""
+    """What computes: a generator's name or file, a device, and a class where it knows several."""
 
     generator: str
     device: str
+    class_index: int | None
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,15 @@ def where_options(command: Command) -> Command:
     """Pass `where`: generator and device."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, generator: str, device: str, **rest: Any) -> Any:
-        return command(*args, where=Where(generator, device), **rest)
+    def wrapped(
+        *args: Any, generator: str, device: str, class_index: int | None, **rest: Any
+    ) -> Any:
+        return command(*args, where=Where(generator, device, class_index), **rest)
 
     return _with_options(wrapped, [
         click.option("--generator", default=EMBEDDED, show_default=True, metavar="NAME|FILE",
-                     help="The embedded generator, or a .safetensors file."),
+                     help="A name of `pulse weights list`, or any weights file."),
+        click.option("--class", "class_index", type=int, help="Class, for generators of several."),
         click.option("--device", default="auto", show_default=True,
                      metavar="auto|cpu|cuda[:K]|mps", help="Where to compute."),
     ])  # fmt: skip

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from pulse.batch.journal import Record
 from pulse.batch.runner import Runner, Summary, Watcher
+from pulse.cli.bars import show_on
 from pulse.cli.exit_status import INTERRUPTED
 from pulse.cli.options import Output, Where
 from pulse.files import printable_path
-from pulse.pretrained import load_generator
+from pulse.pretrained import Pretrained, load_generator
 from pulse.search.descent import Progress
 from pulse.settings import UpscaleSettings
 
@@ -34,7 +35,7 @@ def run_upscale(
         PulseError: if the run could not go on.
         Exit: after Ctrl-C, once it is said how to go on.
     """
-    generator = load_generator(where.generator, where.device)
+    generator = load(where)
     with Display(output) as display:
         runner = Runner(out, generator, method, output.run, display.watcher())
         try:
@@ -58,7 +59,7 @@ def plan_only(
     inputs: Sequence[Path], out: Path, method: UpscaleSettings, where: Where, output: Output
 ) -> None:
     """Say what a run would do."""
-    generator = load_generator(where.generator, where.device)
+    generator = load(where)
     planned = Runner(out, generator, method, output.run).plan(inputs)
     if output.as_json:
         rows = [
@@ -72,6 +73,12 @@ def plan_only(
     to_do = sum(not p.is_done for p in planned)
     pictures, candidates = _count(len(planned), "picture"), _count(method.candidates, "candidate")
     click.echo(f"{to_do} of {pictures} to do, {candidates} a face.")
+
+
+def load(where: Where) -> Pretrained:
+    """Load the generator; a bar is shown where its prior has to be fitted first."""
+    with tqdm(unit=" styles", desc="fitting the prior", disable=None, delay=1) as bar:
+        return load_generator(where.generator, where.device, where.class_index, show_on(bar))
 
 
 def demo_folder() -> Path:

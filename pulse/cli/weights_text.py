@@ -13,6 +13,7 @@ from pulse.checkpoints.catalog import CATALOG, CatalogEntry, find_entry, unknown
 from pulse.checkpoints.download import download
 from pulse.checkpoints.load import Loaded, embedded_path, load_network
 from pulse.checkpoints.store import is_present
+from pulse.cli.bars import show_on
 from pulse.errors import WeightsError
 from pulse.files import cache_dir
 from pulse.pretrained import bank_of, choose_class, prior_of
@@ -95,7 +96,7 @@ def download_entry(name: str) -> Path:
     if entry is None:
         raise WeightsError(unknown_name_text(name))
     with tqdm(unit="B", unit_scale=True, desc=name, disable=None) as bar:
-        return download(entry, cache_dir() / "weights", _show_on(bar))
+        return download(entry, cache_dir() / "weights", show_on(bar))
 
 
 def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) -> str:
@@ -103,24 +104,14 @@ def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) 
     loaded = load_network(source)
     choose_class(loaded, class_index)
     with tqdm(unit=" styles", desc="prior", disable=None) as bar:
-        prior = prior_of(loaded, _show_on(bar), samples, again=True)
+        prior = prior_of(loaded, show_on(bar), samples, again=True)
     lines = [
         f"prior of {loaded.name}: mean in [{prior.mean.min():.3f}, {prior.mean.max():.3f}], std in "
         f"[{prior.std.min():.3f}, {prior.std.max():.3f}], {len(prior.mean)} values each"
     ]
     if bank:
         with tqdm(unit=" pictures", desc="bank", disable=None) as bar:
-            bank_of(loaded, prior, bank, _show_on(bar))
+            bank_of(loaded, prior, bank, show_on(bar))
         lines.append(f"bank of {bank} starting points")
     lines.append(f"kept under '{cache_dir()}'")
     return "\n".join(lines)
-
-
-def _show_on(bar: Any) -> Any:  # noqa: ANN401 (tqdm has no types here)
-    """Turn a bar into a callback of done and total."""
-
-    def show(done: int, total: int | None) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return show

@@ -22,7 +22,7 @@ def weights(name):
 
 
 def expected(name):
-    with np.load(DATA / f"{name}.expected.npz") as arrays:
+    with np.load(DATA.parent / "checkpoints" / f"{name}.expected.npz") as arrays:
         return {key: torch.from_numpy(arrays[key]) for key in arrays}
 
 

@@ -41,3 +41,13 @@ def test_styles_of_the_embedded_generator_are_about_normal(embedded):
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"std has shape \(2,\), expected \(3\)"):
         LatentPrior(torch.zeros(3), torch.ones(2))
+
+
+def test_the_covariance_is_that_of_a_mixing_that_is_known():
+    mixing = torch.tensor([[1.0, 0, 0], [0.5, 2, 0], [0, -1, 0.3]])
+    prior = fit_prior(lambda z: F.leaky_relu(z @ mixing.T + 3, 0.2), z_dim=3, samples=100_000)
+    want = mixing @ mixing.T
+    scale = want.diagonal().sqrt()
+    # a correlation of 100,000 samples is within 4 / sqrt(100,000)
+    assert ((prior.covariance - want) / torch.outer(scale, scale)).abs().max() < 0.013 * 1.5
+    assert torch.allclose(prior.covariance.diagonal().sqrt(), prior.std, rtol=1e-5)

@@ -1,0 +1,160 @@
+"""`pulse weights`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file
+from web_server import WebServer
+
+from pulse.checkpoints import catalog
+from pulse.cli import main
+from pulse.files import cache_dir
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PULSE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def ada(data):
+    return str(data / "checkpoints" / "ada-plain.pkl")
+
+
+def weights(*arguments):
+    return CliRunner().invoke(main, ["weights", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_list_shows_what_is_known_and_what_is_here():
+    result = weights("list")
+    assert result.exit_code == 0
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == [
+        "name", "architecture", "resolution", "licence", "size", "present", "address",
+    ]  # fmt: skip
+    assert len(rows) == len(catalog.CATALOG)
+    (embedded,) = (row for row in rows if row.startswith("portraits-128 "))
+    assert "yes" in embedded.split()
+    assert embedded.endswith("comes with PULSE")
+    (by_hand,) = (row for row in rows if row.startswith("stylegan1-ffhq-1024-tf "))
+    assert "CC BY-NC 4.0 (non-commercial)" in by_hand
+    assert "by hand: " in by_hand
+
+
+def test_list_as_json():
+    rows = json.loads(weights("list", "--json").stdout)
+    assert {row["name"]: row["present"] for row in rows}["portraits-128"] is True
+    assert sum(row["present"] for row in rows) == 1
+
+
+def test_info_says_what_a_file_is(ada):
+    result = weights("info", ada)
+    assert result.exit_code == 0
+    lines = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    values = {name: value.strip() for name, value in lines.items()}
+    assert values["file"] == ada
+    assert values["format"] == "StyleGAN2 (NVIDIA, PyTorch)"
+    assert (values["architecture"], values["resolution"], values["num_ws"]) == (
+        "stylegan2", "32", "8",
+    )  # fmt: skip
+    assert values["tensors"] == "79"
+    assert values["licence"] == "unknown; ask those who made it"
+    assert len(values["sha256"]) == 64
+
+
+def test_info_as_json(ada):
+    assert json.loads(weights("info", ada, "--json").stdout)["w_dim"] == 64
+
+
+def test_info_of_the_embedded_generator():
+    values = json.loads(weights("info", "portraits-128", "--json").stdout)
+    assert (values["resolution"], values["architecture"]) == (128, "stylegan2")
+    assert values["licence"] == catalog.find_entry("portraits-128").licence
+
+
+def test_convert_writes_a_file_that_says_where_it_is_from(ada, tmp_path):
+    out = tmp_path / "x.safetensors"
+    result = weights("convert", ada, "-o", out, "--licence", "CC0")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("every tensor and a picture compared.\n")
+    with safe_open(out, framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["licence"] == "CC0"
+    assert metadata["source_format"] == "StyleGAN2 (NVIDIA, PyTorch)"
+    assert json.loads(weights("info", out, "--json").stdout)["licence"] == "CC0"
+    again = weights("convert", ada, "-o", out)
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_fit_keeps_the_prior_and_the_bank(ada):
+    result = weights("fit", ada, "--samples", 2000, "--bank", 20)
+    assert result.exit_code == 0, result.stderr
+    first, second, third = result.stdout.splitlines()
+    assert first.startswith("prior of ada-plain: mean in [")
+    assert second == "bank of 20 starting points"
+    assert third == f"kept under '{cache_dir()}'"
+    (prior,), (bank,) = (list((cache_dir() / kind).iterdir()) for kind in ("priors", "banks"))
+    assert set(load_file(prior)) == {"mean", "std", "covariance"}
+    assert load_file(bank)["pictures"].shape == (20, 3, 32, 32)
+    assert prior.name == bank.name
+
+
+def test_a_bad_file_is_one_line_and_exit_status_1(tmp_path):
+    (tmp_path / "page.pkl").write_text("<html>")
+    result = weights("info", tmp_path / "page.pkl")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"pulse: {tmp_path / 'page.pkl'} is no weights file: it is a")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_path_prints_the_folder():
+    assert weights("path").stdout == f"{cache_dir() / 'weights'}\n"
+
+
+def test_get_of_an_unknown_name_suggests_the_nearest():
+    result = weights("get", "stylegan2-ffqh-1024")
+    assert result.exit_code == 1
+    assert "did you mean stylegan2-ffhq-1024" in result.stderr
+
+
+def test_get_of_the_embedded_generator_says_where_it_is():
+    result = weights("get", "portraits-128")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("portraits-128.safetensors'.\n")
+
+
+def test_get_by_hand_says_where_to_put_it():
+    result = weights("get", "stylegan1-ffhq-1024-tf")
+    assert result.exit_code == 1
+    assert "put it at" in result.stderr
+    assert str(cache_dir() / "weights") in result.stderr
+
+
+def test_what_was_downloaded_is_used_by_its_name(ada, data, monkeypatch, tmp_path):
+    """A real server gives a small generator under a name of the catalogue."""
+    content = (data / "checkpoints" / "ada-plain.pkl").read_bytes()
+    with WebServer(content) as server:
+        row = catalog.find_entry("stylegan2-ada-ffhq-1024")
+        here = replace(row, address=server.address, sha256=None)
+        rows = tuple(here if entry is row else entry for entry in catalog.CATALOG)
+        monkeypatch.setattr(catalog, "CATALOG", rows)
+        before = weights("info", row.name)
+        assert before.exit_code == 1
+        assert f"run: pulse weights get {row.name}" in before.stderr
+        assert weights("get", row.name).exit_code == 0
+    values = json.loads(weights("info", row.name, "--json").stdout)
+    assert values["resolution"] == 32
+    assert values["licence"] == row.licence
+
+
+@pytest.mark.parametrize("command", ["list", "info", "get", "convert", "fit", "path"])
+def test_every_command_has_help(command):
+    result = weights(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
