@@ -50,7 +50,7 @@ def read_container(path: Path) -> Container:
     if head.startswith(b"PK\x03\x04") or head[2:].startswith(LEGACY_TORCH):
         return Container(path, read_torch(path))
     if head.startswith(PICKLE_PROTOCOLS):
-        return Container(path, read_pickle(path).tensors)
+        return Container(path, read_pickle(path))
     raise WeightsError(f"{printable_path(path)} is no weights file{_guess(head)}")
 
 
