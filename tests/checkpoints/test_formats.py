@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import DATA, expected_of, relative_error
 from safetensors.torch import save_file
+from stylegan2_states import random_state
 
 from pulse.checkpoints.convert import convert
 from pulse.checkpoints.formats import FORMATS, detect
@@ -247,3 +248,75 @@ def test_an_empty_table_says_so(tmp_path):
     torch.save({"epoch": 3}, path)
     with pytest.raises(WeightsError, match="it holds no tensors"):
         load_network(path)
+
+
+def tensorflow_of(state):
+    """The same generator under TensorFlow's names, written from the published key list."""
+    out = {"dlatent_avg": state["mapping.w_avg"], "lod": torch.zeros(())}
+    for key, tensor in state.items():
+        part, block, *rest = key.split(".")
+        kind = rest[-1] if rest else ""
+        if part == "mapping":
+            if block == "embed" or block.startswith("fc"):
+                name = "LabelEmbed" if block == "embed" else f"Dense{block[2:]}"
+                out[f"mapping/{name}/{kind}"] = tensor.T if kind == "weight" else tensor
+            continue
+        size = int(block[1:])
+        level, folder = size.bit_length() - 1, f"synthesis/{size}x{size}"
+        if kind == "const":
+            out[f"{folder}/Const/const"] = tensor[None]
+        if kind in ("const", "resample_filter"):
+            continue
+        layer = {"conv0": "Conv0_up", "conv1": "Conv" if size == 4 else "Conv1", "skip": "Skip"}
+        name = f"{folder}/{layer.get(rest[0], 'ToRGB')}"
+        if "affine" in rest:
+            out[f"{name}/mod_{kind}"] = tensor.T if kind == "weight" else tensor - 1
+        elif kind == "weight":
+            flipped = tensor.flip((2, 3)) if rest[0] in ("conv0", "skip") else tensor
+            out[f"{name}/weight"] = flipped.permute(2, 3, 1, 0)
+        elif kind == "noise_const":
+            number = 2 * level - (5 if rest[0] == "conv0" else 4)
+            out[f"synthesis/noise{number}"] = tensor[None, None]
+        else:
+            out[f"{name}/{kind}"] = tensor
+    return out
+
+
+@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+@pytest.mark.parametrize("num_classes", [0, 5])
+def test_tensorflow_networks_of_every_architecture(architecture, num_classes):
+    """No original file of these is at hand: names and layouts there and back."""
+    row = torch.tensor([1.0, 3, 3, 1]) / 8  # the filter that TensorFlow does not store
+    state = random_state(architecture, num_classes=num_classes, row=row)
+    format_, inner = detect(tensorflow_of(state))
+    assert format_.name == "StyleGAN2 (NVIDIA, TensorFlow)"
+    back = format_.to_ours(inner)
+    assert back.keys() == state.keys()
+    for key, tensor in state.items():
+        assert torch.allclose(back[key], tensor, atol=1e-6), key  # the 1 taken off and added
+
+
+def test_colours_of_every_resolution_are_those_of_the_plain_architecture():
+    """Older networks keep ToRGB_lod0, 1, ...; 0 is the finest, and the only one that draws."""
+    row = torch.tensor([1.0, 3, 3, 1]) / 8
+    state = random_state("orig", row=row)
+    old = {
+        key.replace("/16x16/ToRGB/", "/ToRGB_lod0/"): tensor
+        for key, tensor in tensorflow_of(state).items()
+    }
+    old |= {
+        "synthesis/ToRGB_lod1/weight": torch.zeros(1),
+        "synthesis/ToRGB_lod1/bias": torch.ones(1),
+    }
+    format_, inner = detect(old)
+    back = format_.to_ours(inner)
+    assert back.keys() == state.keys()
+    key = "synthesis.b16.torgb.weight"
+    assert torch.equal(back[key], state[key])
+
+
+def test_tensorflow_classes_joined_on_are_refused_by_name():
+    state = tensorflow_of(random_state("skip")) | {"mapping/LabelConcat/weight": torch.zeros(3, 8)}
+    format_, inner = detect(state)
+    with pytest.raises(ValueError, match="classes joined on by LabelConcat"):
+        format_.to_ours(inner)
