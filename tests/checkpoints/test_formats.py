@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 
 import pytest
@@ -101,6 +102,23 @@ def test_conversion_does_not_write_over_files(loaded, tmp_path):
         convert(loaded["ada-plain"], tmp_path / "copy.pt", None, overwrite=False)
 
 
+def test_a_copy_that_differs_is_removed_and_told(loaded, tmp_path, monkeypatch):
+    """A disk that changes one value: the copy must not stay."""
+    from pulse.checkpoints import convert as module
+
+    def save_wrongly(state, metadata):
+        key = "synthesis.b8.conv1.weight"
+        return save(state | {key: state[key] + 1e-3}, metadata)
+
+    save = module.save
+    monkeypatch.setattr(module, "save", save_wrongly)
+    target = tmp_path / "copy.safetensors"
+    match = r"did not come back as written: the tensors synthesis\.b8\.conv1\.weight differ; it was"
+    with pytest.raises(WeightsError, match=match):
+        convert(loaded["ada-plain"], target, None, overwrite=False)
+    assert not target.exists()
+
+
 def genforce_of(network: StyleGAN1) -> dict[str, torch.Tensor]:
     """The same generator under GenForce's names, written from the published key list."""
     state = network.state_dict()
@@ -149,7 +167,8 @@ def rosinality_training_file():
     content = torch.load(DATA / "checkpoints" / "rosinality-32.pt", weights_only=True)
     del content["latent_avg"]
     noise = {key: tensor + 1 for key, tensor in content["g_ema"].items()}
-    return {"g": noise, "d": {"final.bias": torch.zeros(1)}, **content, "g_optim": {"state": {}}}
+    return {"g": noise, "d": {"final.bias": torch.zeros(1)}, **content, "g_optim": {"state": {}},
+            "args": argparse.Namespace(size=32, iter=550_000), "ada_aug_p": 0.5}  # fmt: skip
 
 
 def test_a_training_file_gives_its_averaged_generator_and_a_sampled_mean(loaded, tmp_path):

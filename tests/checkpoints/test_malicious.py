@@ -253,6 +253,12 @@ def test_embedded_source_is_dropped_unread(tmp_path, marker):
     assert marker.exists()  # the control
 
 
+def test_the_last_network_of_a_tuple_is_taken(tmp_path):
+    networks = [tensorflow_network(variables=[("w", np.full(2, k))]) for k in range(3)]
+    tensors = read_container(weights_file(tmp_path, pickle.dumps(tuple(networks)))).tensors
+    assert tensors["w"].tolist() == [2, 2]
+
+
 def test_source_in_a_network_of_tensorflow_is_dropped_unread(tmp_path, marker):
     network = tensorflow_network(
         build_module_src=write(marker), variables=[("lod", np.float32(1.5)), ("w", np.eye(2))]
@@ -301,6 +307,30 @@ BY_HAND = {
         P4 + named("copyreg", "_reconstructor") + b".", "copyreg._reconstructor",
     ),
 }  # fmt: skip
+
+
+def hidden_call(marker):
+    """os.system by a name that going through the operations does not see: a value in between."""
+    name = text("posix") + text("system") + b"N0\x93"
+    return P4 + name + text(touch(marker)) + b"\x85R."
+
+
+def test_a_name_hidden_from_the_scan_is_refused_by_the_reader(tmp_path, marker):
+    data = hidden_call(marker)
+    assert "wants to use posix.system" in refusal_of(weights_file(tmp_path, data))
+    assert not marker.exists()
+    pickle.loads(data)  # noqa: S301 (the control)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("protocol", [b"\x80\x02", b"\x80\x04"])
+def test_a_name_hidden_in_torchs_zip_is_refused_by_the_reader(tmp_path, marker, protocol):
+    entries = [("a/data.pkl", protocol + hidden_call(marker)[2:]), ("a/version", b"3\n")]
+    path = weights_file(tmp_path, zip_of(entries, zipfile.ZIP_STORED))
+    assert "is no whole file of torch.save" in refusal_of(path)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)  # the control
+    assert marker.exists()
 
 
 @pytest.mark.parametrize("kind", BY_HAND)

@@ -51,3 +51,14 @@ def test_the_covariance_is_that_of_a_mixing_that_is_known():
     # a correlation of 100,000 samples is within 4 / sqrt(100,000)
     assert ((prior.covariance - want) / torch.outer(scale, scale)).abs().max() < 0.013 * 1.5
     assert torch.allclose(prior.covariance.diagonal().sqrt(), prior.std, rtol=1e-5)
+
+
+def test_the_moments_do_not_depend_on_how_the_samples_are_cut_up():
+    """With chunks of 5 the first chunk's mean, from which differences are taken, is far off."""
+    z = torch.cat(
+        [torch.randn(5, 3, generator=rng) for rng in [torch.Generator().manual_seed(0)]
+         for _ in range(200)]
+    ).double()  # fmt: skip
+    prior = fit_prior(lambda z: F.leaky_relu(z + 10, 0.2), z_dim=3, samples=1000, chunk=5)
+    assert torch.allclose(prior.mean.double(), z.mean(0) + 10, atol=1e-5)
+    assert torch.allclose(prior.covariance.double(), torch.cov(z.T, correction=0), atol=1e-4)
