@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pulse.candidates import spread_of
 from pulse.downscale import Downscale
 from pulse.images import to_image
-from pulse.method import spread_of
 from pulse.settings import KernelName
 
 TILE_PX = 256

@@ -42,7 +42,7 @@ def align_pictures(
     Yields:
         One line for each face, and for each picture without one.
     """
-    folders = OutputFolders({})
+    folders = OutputFolders()
     for source in list_sources(inputs, out):
         try:
             yield from _align_one(source, out, folders, size, settings, overwrite=overwrite)

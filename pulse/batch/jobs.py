@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -102,12 +102,12 @@ class OutputFolders:
     a number.
 
     Args:
-        known: what earlier runs gave: source key to folder.
+        known: what earlier runs gave: each source's key with its folder.
     """
 
-    def __init__(self, known: Mapping[str, str]) -> None:
+    def __init__(self, known: Iterable[tuple[str, str]] = ()) -> None:
         self._folders = dict(known)
-        self._taken = {_fold(folder) for folder in known.values()}
+        self._taken = {_fold(folder) for folder in self._folders.values()}
 
     def of(self, source: Source) -> PurePosixPath:
         """The folder of a source, relative to the output folder; one picture's faces share it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,34 +39,64 @@ def run_id_of(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def open_output(
-    out: Path, identity: dict[str, Any], candidates: int, device: torch.device, *, overwrite: bool
-) -> None:
-    """Make the output folder, see that it holds no run of other settings, and write run.json.
+@dataclass(frozen=True)
+class RunFile:
+    """run.json of one output folder.
 
-    Raises:
-        PulseError: if the folder cannot be used, or holds another run and `overwrite` is not set.
+    Attributes:
+        out: the output folder.
+        identity: what decides how its pictures look.
+        device: that computes.
     """
-    path = out / RUN_NAME
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        earlier = json.loads(path.read_text()) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise PulseError(
-            f"cannot use the output folder '{out}': {error}; choose another with -o"
-        ) from error
-    if earlier is not None and not overwrite:
-        _compare(earlier, identity, out)
-    content = {
-        "settings": identity | {"candidates": candidates},
-        "device": str(device),
-        "versions": {
-            "pulse": pulse.__version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        },
-    }
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+
+    out: Path
+    identity: dict[str, Any]
+    device: str
+
+    def open(self, *, overwrite: bool) -> int | None:
+        """Make the output folder, and see that it holds no run of other settings.
+
+        Returns:
+            The batch size that an earlier run on the same kind of device had; None without one.
+
+        Raises:
+            PulseError: if the folder cannot be used, or holds another run and `overwrite` is not
+                set.
+        """
+        path = self.out / RUN_NAME
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            earlier = json.loads(path.read_text()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise PulseError(
+                f"cannot use the output folder '{self.out}': {error}; choose another with -o"
+            ) from error
+        if earlier is None:
+            return None
+        if not overwrite:
+            _compare(earlier, self.identity, self.out)
+        if not isinstance(earlier, dict) or earlier.get("device") != self.device:
+            return None
+        batch_size = earlier.get("batch_size")
+        return batch_size if isinstance(batch_size, int) and batch_size > 0 else None
+
+    def write(self, candidates: int, batch_size: int) -> None:
+        """Write the file: settings, device and versions.
+
+        Raises:
+            PulseError: if it cannot be written.
+        """
+        content = {
+            "settings": self.identity | {"candidates": candidates},
+            "device": self.device,
+            "batch_size": batch_size,
+            "versions": {
+                "pulse": pulse.__version__,
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+            },
+        }
+        write_text_atomically(self.out / RUN_NAME, json.dumps(content, indent=2) + "\n")
 
 
 def _compare(earlier: Any, identity: dict[str, Any], out: Path) -> None:  # noqa: ANN401 (JSON)

@@ -44,7 +44,7 @@ def test_several_folders_keep_their_names(tmp_path):
 def test_two_folders_of_one_name_stay_apart(tmp_path):
     touch(tmp_path / "x/faces/a.png", tmp_path / "y/faces/a.png")
     sources = list_sources([tmp_path / "x/faces", tmp_path / "y/faces"], Path("/nowhere"))
-    folders = OutputFolders({})
+    folders = OutputFolders()
     assert [str(folders.of(source)) for source in sources] == ["faces/a", "faces/a.png"]
 
 
@@ -80,13 +80,13 @@ def test_names_in_bytes_that_are_no_text_are_listed(tmp_path):
     except OSError:
         pytest.skip("this file system takes Unicode names only")
     (source,) = list_sources([tmp_path], Path("/nowhere"))
-    folder = OutputFolders({}).of(source)
+    folder = OutputFolders().of(source)
     assert str(folder) == "caf_"
     source.key.encode("utf-8", "surrogateescape")
 
 
 def folders_of(*paths):
-    folders = OutputFolders({})
+    folders = OutputFolders()
     return [str(folders.of(Source(Path(p), PurePosixPath(p).parent))) for p in paths]
 
 
@@ -132,7 +132,7 @@ def test_long_names_are_cut_and_stay_different():
 
 
 def test_a_source_keeps_its_folder_from_run_to_run():
-    folders = OutputFolders({os.path.abspath("b/a.png"): "a"})  # noqa: PTH100
+    folders = OutputFolders([(os.path.abspath("b/a.png"), "a")])  # noqa: PTH100
     assert str(folders.of(Source(Path("a.jpg"), PurePosixPath()))) == "a.jpg"
     assert str(folders.of(Source(Path("b/a.png"), PurePosixPath()))) == "a"
 

@@ -161,12 +161,15 @@ def test_pictures_of_other_settings_are_not_taken_for_done(run, out):
     run()
     other = replace(SETTINGS, search=SearchSettings(steps=4))
 
-    def interrupt(record):
-        if record.folder == "b":
+    seen = []
+
+    def interrupt(progress):
+        seen.append(progress)
+        if len(seen) == 6:  # the second face has taken two steps of four
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(other, Watcher(on_record=interrupt), overwrite=True, batch_size=2)
+        run(other, Watcher(on_step=interrupt), overwrite=True, batch_size=2)
     summary = run(other)
     assert (summary.done_before, summary.faces) == (1, 2)
     last = {(r.folder, r.candidate): r.steps for r in Journal(out).read()}
@@ -260,7 +263,7 @@ def test_a_watcher_hears_of_everything(run, folder):
     assert totals == [4]
     assert len(records) == 7
     assert len(done) == 4
-    assert steps == [1, 2, 3] * 3
+    assert steps == [1, 2, 3] * 3  # six searches, two at a time
 
 
 def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, folder, one_thread):
@@ -277,7 +280,7 @@ def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, fold
     with pytest.raises(KeyboardInterrupt):
         run(watcher=Watcher(on_step=interrupt), batch_size=2)
     assert len(list(out.rglob("candidate-*.png"))) == 2
-    assert run(batch_size=2).done_before == 1
+    assert run().done_before == 1  # with the batch size of before
     assert tree(out) == whole
 
 
@@ -301,7 +304,7 @@ def test_several_faces_of_one_picture_have_folders_of_their_own(
     assert runner.run([drawn_scene]).faces == 2
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert folders == ["scene.face-1", "scene.face-2"]
-    assert runner.plan([drawn_scene])[0].is_done
+    assert next(runner.plan([drawn_scene])).is_done
     only = replace(SETTINGS, face=FaceSettings(faces="largest"))
     runner = Runner(tmp_path / "largest", small_generator, only)
     assert runner.run([drawn_scene]).faces == 1

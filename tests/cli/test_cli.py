@@ -277,7 +277,8 @@ def test_the_package_is_light_and_its_api_is_there():
     )
 
 
-def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_path, out):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_path, out, number):
     """A real process, a real signal."""
     base = tmp_path / "in"
     base.mkdir()
@@ -293,12 +294,12 @@ def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_pat
         if journal.exists() and journal.read_text().count("\n") >= 2:
             break
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     match = re.match(
-        r"pulse: interrupted; (\d+) faces? of this run whole in '.*out'; the same command goes on "
-        r"from there\n$",
+        r"pulse: interrupted; (\d+) faces? of this run whole in '.*out'; to go on: pulse upscale "
+        rf"{re.escape(str(base))} -o .* --tolerance 0\n$",
         stderr,
     )
     assert match, stderr

@@ -39,9 +39,11 @@ def ours(published):
     prior = LatentPrior(published["gaussian_mean"], published["gaussian_std"])
     A = Downscale((32, 32), tuple(published["target"].shape[2:]))
     settings = replace(PUBLISHED, steps=STEPS)
-    descent = Descent(G, prior, A, published["target"], start, settings)
+    descent = Descent(G, prior, settings, len(start))
+    for slot in range(len(start)):
+        descent.admit(slot, A, published["target"][slot], start.rows(slot, slot + 1))
     rows = []
-    while not descent.is_finished:
+    while not descent.finished():
         v, *moving = (x.clone() for x in descent.optimizer.variables)
         ws = prior.to_w(v)
         image = G.render(ws, [*moving, *descent.fixed_noise])

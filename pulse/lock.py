@@ -54,6 +54,26 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
         yield
 
 
+@contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock of that name if no other process has it, and remove its file at the end.
+
+    Args:
+        path: the lock's own file; its folder exists.
+
+    Yields:
+        Whether we hold it.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with path.open("ab") as file:
+        is_ours = _is_locked_by_us(file)
+        yield is_ours
+        if is_ours:  # removed while held: whoever opened it meanwhile has a file without a name
+            path.unlink(missing_ok=True)
+
+
 def _is_locked_by_us(file: BinaryIO) -> bool:
     try:
         _try_lock(file)
