@@ -7,6 +7,7 @@ each process would leave nothing to resume.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -68,10 +69,20 @@ def locked_at_once(path: Path) -> Iterator[bool]:
         OSError: if the file cannot be written.
     """
     with path.open("ab") as file:
-        is_ours = _is_locked_by_us(file)
-        yield is_ours
-        if is_ours:  # removed while held: whoever opened it meanwhile has a file without a name
-            path.unlink(missing_ok=True)
+        is_ours = _is_locked_by_us(file) and _is_still_at(path, file)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:  # removed while held, so that it is surely ours
+                path.unlink(missing_ok=True)
+
+
+def _is_still_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has its name: its last holder may have removed it meanwhile."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _is_locked_by_us(file: BinaryIO) -> bool:

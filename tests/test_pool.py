@@ -17,21 +17,16 @@ from pulse.images import picture_from
 from pulse.pool import SearchPool
 from pulse.settings import FaceSettings, SearchSettings, UpscaleSettings
 
-SHORT = UpscaleSettings(search=SearchSettings(steps=6))
+SHORT = UpscaleSettings(search=SearchSettings(steps=6, tolerance=0))
 
 
 @pytest.fixture(scope="module")
-def path(low_res_folder):
-    return low_res_folder / "imagined-04.png"
-
-
-@pytest.fixture(scope="module")
-def image(path):
-    return Image.open(path).convert("RGB")
+def image(low_res_folder):
+    return Image.open(low_res_folder / "imagined-04.png").convert("RGB").resize((8, 8))
 
 
 def job_of(image, number=1):
-    return Job(prepare_faces(picture_from(image), 128, FaceSettings())[0], number)
+    return Job(prepare_faces(picture_from(image), 32, FaceSettings())[0], number)
 
 
 def answers_of(pool, jobs):
@@ -51,21 +46,21 @@ def search(generator, jobs, batch_size, settings=SHORT):
     return answers_of(SearchPool(generator, settings, batch_size), jobs)
 
 
-def test_faces_of_several_sizes_share_a_batch(embedded, image):
+def test_faces_of_several_sizes_share_a_batch(small_generator, image):
     jobs = [job_of(image), job_of(image.resize((12, 12))), job_of(image, 2)]
-    found = search(embedded, jobs, 4)
+    found = search(small_generator, jobs, 4)
     assert [candidate.number for candidate in found] == [1, 1, 2]
     for job, candidate in zip(jobs, found, strict=True):
-        (alone,) = search(embedded, [job], 4)
+        (alone,) = search(small_generator, [job], 4)
         assert torch.equal(candidate.image, alone.image)
 
 
-def test_a_free_slot_goes_to_the_next_job_at_once(embedded, image, low_res_folder):
+def test_a_free_slot_goes_to_the_next_job_at_once(small_generator, image):
     """The batch stays full while jobs wait, and each job finds what it finds alone."""
     jobs = [job_of(image, number) for number in range(1, 8)]
     settings = replace(SHORT, search=SearchSettings(steps=40, tolerance=4e-3))
     active = []
-    pool = SearchPool(embedded, settings, 4, lambda progress: active.append(progress.active))
+    pool = SearchPool(small_generator, settings, 4, lambda progress: active.append(progress.active))
     found = answers_of(pool, jobs)
     steps = [candidate.steps for candidate in found]
     assert len(set(steps)) > 2  # they leave at different times, or this would show nothing
@@ -73,7 +68,7 @@ def test_a_free_slot_goes_to_the_next_job_at_once(embedded, image, low_res_folde
     assert len(active) < waited + max(steps)  # in rounds of 4 the slowest of each would count
     assert active[: min(steps)] == [4] * min(steps)
     for i in (0, 5):
-        (alone,) = search(embedded, [jobs[i]], 4, settings)
+        (alone,) = search(small_generator, [jobs[i]], 4, settings)
         assert torch.equal(found[i].image, alone.image)
         assert found[i].steps == alone.steps
 
@@ -93,12 +88,12 @@ def test_a_free_slot_goes_to_the_next_job_at_once(embedded, image, low_res_folde
     ],
 )
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
-    embedded, image, monkeypatch, method, fails_at
+    small_generator, image, monkeypatch, method, fails_at
 ):
     """The error comes anywhere in any step, as long as more than two searches share the batch."""
     jobs = [job_of(image, number) for number in range(1, 6)]
-    want = search(embedded, jobs, 2)
-    pool = SearchPool(embedded, SHORT, 4)
+    want = search(small_generator, jobs, 2)
+    pool = SearchPool(small_generator, SHORT, 4)
     real, calls = locate(method), []
 
     def with_little_memory(*arguments):
@@ -115,10 +110,10 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         assert (got.image - expected.image).abs().mean() < 1 / 255
 
 
-def test_too_little_memory_for_one_search_is_one_clear_line(embedded, path, monkeypatch):
+def test_too_little_memory_for_one_search_is_one_clear_line(small_generator, image, monkeypatch):
     def no_memory(self, ws, noise_maps):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("pulse.generators.base.Generator.render", no_memory)
     with pytest.raises(DeviceError, match="cpu has too little memory for one search"):
-        pulse.upscale(path, embedded, candidates=2, settings=SHORT)
+        pulse.upscale(image, small_generator, candidates=2, settings=SHORT)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,29 +16,46 @@ from pulse.search.descent import Descent
 from pulse.search.start import random_start
 from pulse.settings import SearchSettings
 
-WORTH_IT = 0.95  # a doubled batch must bring the time of one search below this share
+WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
 MOST_S = 15.0  # no more is tried once this much time is spent
-MOST = 256
 LOW_RES_PX = 16
 MEMORY_SHARE = 0.7  # of the free memory that a batch may take where too much is not refused
 REPEATS = 3
 
 
-def measure_batch_size(generator: Pretrained, settings: SearchSettings) -> int:
+@dataclass(frozen=True)
+class BatchSize:
+    """How many searches at a time.
+
+    Attributes:
+        size: the number.
+        most: what it could have been at most, for lack of more work.
+    """
+
+    size: int
+    most: int
+
+    def suits(self, most: int) -> bool:
+        """Whether it holds for a run that has work for `most` searches at a time."""
+        return self.size < self.most or most <= self.most
+
+
+def measure_batch_size(generator: Pretrained, settings: SearchSettings, most: int) -> int:
     """Double the batch while each search gets cheaper by it and the memory holds.
 
     Args:
         generator: on the device in question.
         settings: of the search.
+        most: searches that there is work for; a larger batch would be empty in part.
 
     Returns:
-        A power of two from 1.
+        A power of two from 1, below 2 * `most`.
     """
     began, size = time.monotonic(), 1
     try:
         best_s, bytes_each = _measure(generator, settings, size)
         while (
-            size < MOST
+            size < most
             and time.monotonic() - began < MOST_S
             and _fits(generator.device, 2 * size * bytes_each)
         ):
@@ -84,6 +101,10 @@ def _peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
+    if sys.platform == "win32":
+        return 0
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

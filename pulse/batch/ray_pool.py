@@ -64,9 +64,9 @@ class SearchWorker:
         self.pool: SearchPool | None = None
         self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
 
-    def begin(self, batch_size: int | None) -> int:
+    def begin(self, batch_size: int | None, most: int) -> int:
         """Get ready with a batch size, or measure it; returns it."""
-        size = batch_size or measure_batch_size(self.generator, self.settings.search)
+        size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
         self.pool = SearchPool(self.generator, self.settings, size)
         return size
 
@@ -97,6 +97,7 @@ class RayPool:
         generator: from `load_generator`.
         settings: of the method.
         batch_size: searches at a time in each worker; None to have the first one measure it.
+        most: searches that there is work for, by all workers together.
         address: of a running cluster; None to start Ray on this machine.
         workers: how many; None for one for each GPU, or one if there is none.
         device: as `choose_device` takes it; "auto" takes GPUs where the cluster has any.
@@ -110,6 +111,7 @@ class RayPool:
         generator: Pretrained,
         settings: UpscaleSettings,
         batch_size: int | None,
+        most: int,
         *,
         address: str | None,
         workers: int | None,
@@ -129,7 +131,9 @@ class RayPool:
             self._generator = ray.put(generator.to(torch.device("cpu")))
             self._settings = settings
             self._workers = [_Worker(self._spawn())]
-            self.batch_size: int = ray.get(self._workers[0].actor.begin.remote(batch_size))
+            self.batch_size: int = ray.get(
+                self._workers[0].actor.begin.remote(batch_size, -(-most // count))
+            )
             for _ in range(count - 1):
                 self._workers.append(self._ready_worker())
         except BaseException:
@@ -139,7 +143,7 @@ class RayPool:
     @classmethod
     def factory(
         cls, address: str | None, workers: int | None, device: str
-    ) -> Callable[[Pretrained, UpscaleSettings, int | None], RayPool]:
+    ) -> Callable[[Pretrained, UpscaleSettings, int | None, int], RayPool]:
         """What a runner makes its searcher with.
 
         Raises:
@@ -149,11 +153,12 @@ class RayPool:
             raise PulseError("--workers and --ray need Ray: pip install 'pulse[ray]'")
 
         def make(
-            generator: Pretrained, settings: UpscaleSettings, batch_size: int | None
+            generator: Pretrained, settings: UpscaleSettings, batch_size: int | None, most: int
         ) -> RayPool:
             return cls(
-                generator, settings, batch_size, address=address, workers=workers, device=device
-            )
+                generator, settings, batch_size, most,
+                address=address, workers=workers, device=device,
+            )  # fmt: skip
 
         return make
 
@@ -218,8 +223,8 @@ class RayPool:
         self._losses += 1
         if self._losses > MOST_LOSSES:
             raise DeviceError(
-                f"{self._losses} workers were lost one after another ({_first_line(error)}); "
-                "what is finished is kept: mend the machine and run the same command again"
+                f"a worker was lost, {self._losses} in a row ({_first_line(error)}); what is "
+                "finished is kept: mend the machine and run the same command again"
             ) from error
         self._waiting.extendleft(reversed(worker.jobs.items()))
         self._workers[self._workers.index(worker)] = self._ready_worker()
@@ -235,7 +240,7 @@ class RayPool:
     def _ready_worker(self) -> _Worker:
         """Start a worker with the batch size of the others; its calls wait until it is there."""
         actor = self._spawn()
-        actor.begin.remote(self.batch_size)
+        actor.begin.remote(self.batch_size, self.batch_size)
         return _Worker(actor)
 
     def close(self) -> None:

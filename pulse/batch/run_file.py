@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import pulse
+from pulse.batch.batch_size import BatchSize
 from pulse.batch.journal import RUN_NAME
 from pulse.errors import PulseError
 from pulse.files import write_text_atomically
@@ -53,11 +54,11 @@ class RunFile:
     identity: dict[str, Any]
     device: str
 
-    def open(self, *, overwrite: bool) -> int | None:
+    def open(self, *, overwrite: bool) -> BatchSize | None:
         """Make the output folder, and see that it holds no run of other settings.
 
         Returns:
-            The batch size that an earlier run on the same kind of device had; None without one.
+            The batch size of an earlier run on the same device; None without one.
 
         Raises:
             PulseError: if the folder cannot be used, or holds another run and `overwrite` is not
@@ -77,10 +78,12 @@ class RunFile:
             _compare(earlier, self.identity, self.out)
         if not isinstance(earlier, dict) or earlier.get("device") != self.device:
             return None
-        batch_size = earlier.get("batch_size")
-        return batch_size if isinstance(batch_size, int) and batch_size > 0 else None
+        try:
+            return BatchSize(**earlier["batch_size"])
+        except (KeyError, TypeError):
+            return None
 
-    def write(self, candidates: int, batch_size: int) -> None:
+    def write(self, candidates: int, batch_size: BatchSize) -> None:
         """Write the file: settings, device and versions.
 
         Raises:
@@ -89,7 +92,7 @@ class RunFile:
         content = {
             "settings": self.identity | {"candidates": candidates},
             "device": self.device,
-            "batch_size": batch_size,
+            "batch_size": asdict(batch_size),
             "versions": {
                 "pulse": pulse.__version__,
                 "python": platform.python_version(),

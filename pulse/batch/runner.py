@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pulse.batch.batch_size import measure_batch_size
+from pulse.batch.batch_size import BatchSize, measure_batch_size
 from pulse.batch.jobs import OutputFolders, Source, list_sources
 from pulse.batch.journal import Journal, JournalIndex, JournalWriter, Record
 from pulse.batch.output import FaceWork, FaceWriter
@@ -104,8 +104,8 @@ class OpenFace:
         return len(self.found) == len(self.work.missing)
 
 
-SearcherFactory = Callable[[Pretrained, UpscaleSettings, int | None], Searcher]
-"""Makes what searches, with a batch size; None has it measured."""
+SearcherFactory = Callable[[Pretrained, UpscaleSettings, int | None, int], Searcher]
+"""Makes what searches, with a batch size, or None and the number of searches there is work for."""
 
 
 class Runner:
@@ -169,20 +169,29 @@ class Runner:
             remove_partial_files(self.out)
             self.journal.repair()
             index = self.journal.index()
-            batch_size = self.run_settings.batch_size or earlier_size
-            searcher = self._make_searcher(self.generator, self.settings, batch_size)
+            searcher, batch_size = self._searcher(len(sources), earlier_size)
             try:
-                self.run_file.write(self.settings.candidates, searcher.batch_size)
+                self.run_file.write(self.settings.candidates, batch_size)
                 self._run(sources, index, searcher)
             finally:
                 searcher.close()
         return self.summary
 
+    def _searcher(self, pictures: int, earlier: BatchSize | None) -> tuple[Searcher, BatchSize]:
+        """Make what searches, with the batch size asked for, that of before, or one measured."""
+        most = max(1, pictures * self.settings.candidates)
+        asked = self.run_settings.batch_size
+        if asked is None and earlier is not None and earlier.suits(most):
+            searcher = self._make_searcher(self.generator, self.settings, earlier.size, most)
+            return searcher, earlier
+        searcher = self._make_searcher(self.generator, self.settings, asked, most)
+        return searcher, BatchSize(searcher.batch_size, asked or most)
+
     def _local_searcher(
-        self, generator: Pretrained, settings: UpscaleSettings, batch_size: int | None
+        self, generator: Pretrained, settings: UpscaleSettings, batch_size: int | None, most: int
     ) -> SearchPool:
         """This process and the generator's device."""
-        size = batch_size or measure_batch_size(generator, settings.search)
+        size = batch_size or measure_batch_size(generator, settings.search, most)
         return SearchPool(generator, settings, size, self.watcher.on_step)
 
     def _plan(self, index: JournalIndex) -> Plan:

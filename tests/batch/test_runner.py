@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from helpers import tree_of
 from PIL import Image
 
 from pulse.batch.journal import Journal
@@ -42,18 +43,6 @@ def run(small_generator, folder, out):
         return runner.run(inputs or [folder])
 
     return run_it
-
-
-def tree(folder):
-    """Every file below a folder with its content, what tells of time left out."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name == "journal.jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            files[path.name] = [{**line, "seconds": None} for line in lines]
-        elif path.is_file():
-            files[str(path.relative_to(folder))] = path.read_bytes()
-    return files
 
 
 def test_every_face_has_its_files(run, out):
@@ -105,20 +94,20 @@ def test_a_miss_is_saved_all_the_same(run, out):
 
 def test_the_same_command_again_does_nothing(run, out):
     run()
-    before = tree(out)
+    before = tree_of(out)
     summary = run()
     assert (summary.done_before, summary.faces, len(summary.errors)) == (3, 0, 6)
-    assert tree(out) == before
+    assert tree_of(out) == before
 
 
 @pytest.mark.parametrize("lost", ["a/candidate-02.png", "b/sheet.png", "sub/a/low_res.png"])
 def test_what_is_missing_is_done_again_the_same(run, out, lost, one_thread):
     run(batch_size=1)
-    before = tree(out)
+    before = tree_of(out)
     (out / lost).unlink()
     summary = run(batch_size=1)
     assert (summary.done_before, summary.faces) == (2, 1)
-    after = tree(out)
+    after = tree_of(out)
     assert {k: v for k, v in after.items() if k != "journal.jsonl"} == {
         k: v for k, v in before.items() if k != "journal.jsonl"
     }
@@ -144,13 +133,13 @@ def test_more_candidates_are_added_to_those_that_are_there(run, out):
 
 def test_other_settings_do_not_mix(run, out):
     run()
-    before = tree(out)
+    before = tree_of(out)
     other = replace(SETTINGS, search=SearchSettings(steps=4))
     with pytest.raises(
         PulseError, match=r"run with other settings \(search.steps is 4, was 3\); .* --overwrite"
     ):
         run(other)
-    assert tree(out) == before
+    assert tree_of(out) == before
     summary = run(other, overwrite=True)
     assert (summary.done_before, summary.faces) == (0, 3)
     assert json.loads((out / "run.json").read_text())["settings"]["search"]["steps"] == 4
@@ -268,8 +257,8 @@ def test_a_watcher_hears_of_everything(run, folder):
 
 def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, folder, one_thread):
     run(batch_size=2)
-    whole = tree(out)
-    shutil.rmtree(out)
+    whole = tree_of(out)
+    shutil.rmtree_of(out)
     seen = []
 
     def interrupt(progress):
@@ -281,7 +270,7 @@ def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, fold
         run(watcher=Watcher(on_step=interrupt), batch_size=2)
     assert len(list(out.rglob("candidate-*.png"))) == 2
     assert run().done_before == 1  # with the batch size of before
-    assert tree(out) == whole
+    assert tree_of(out) == whole
 
 
 def test_an_output_folder_that_cannot_be_used_is_named(run, out):
