@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 MOST_LOSSES = 5  # workers lost one after another, without an answer in between, before giving up
+KNOCK_S = 10.0  # for a cluster to answer
 QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
 
 
@@ -264,12 +266,24 @@ def _start(address: str | None) -> None:
         ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
         return
     try:
+        _knock_at(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DeviceError(
             f"cannot reach a Ray cluster at '{address}' ({_first_line(error)}); start one with "
             "'ray start --head', or leave --ray out to use this machine"
         ) from error
+
+
+def _knock_at(address: str) -> None:
+    """See that something listens at "host:port": Ray ends the whole process where nothing does.
+
+    Raises:
+        OSError: if nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_S).close()
 
 
 def _shares(
