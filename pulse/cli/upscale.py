@@ -24,6 +24,7 @@ from pulse.search.descent import Progress
 from pulse.settings import UpscaleSettings
 
 NO_SUCH_PERSON = "These faces are imagined: nobody in them exists."
+BAR = "{desc} |{bar}| {percentage:.0f}%, {elapsed} gone, {remaining} left{postfix}"
 
 
 def run_upscale(
@@ -36,7 +37,7 @@ def run_upscale(
         Exit: after Ctrl-C, once it is said how to go on.
     """
     generator = load(where)
-    with Display(output) as display:
+    with Display(output, method.candidates) as display:
         runner = Runner(out, generator, method, output.run, display.watcher())
         try:
             summary = runner.run(inputs)
@@ -90,16 +91,24 @@ def demo_folder() -> Path:
 class Display:
     """The progress bar and the lines beside it, on stderr.
 
-    Quiet where stderr is not a terminal, but for warnings and failures.
+    Quiet where stderr is not a terminal, but for warnings and failures. The bar counts a face that
+    is being searched for by the steps it has taken, so that the time left is known from the first
+    steps on and not only once the first batch is written.
 
     Args:
         output: how much to tell.
+        candidates: asked for, of each face.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, candidates: int) -> None:
         self.verbose = output.verbose
+        self.candidates = candidates
+        self.done = 0  # faces, and pictures without one
+        self.is_recorded = False  # whether this run did something since the last of them
         is_hidden = output.verbose is False or not sys.stderr.isatty()
-        self.bar = tqdm(total=0, unit="face", disable=is_hidden, file=sys.stderr)
+        self.bar = tqdm(
+            total=0, desc="reading", bar_format=BAR, smoothing=0, disable=is_hidden, file=sys.stderr
+        )
 
     def watcher(self) -> Watcher:
         """What the runner calls."""
@@ -114,16 +123,29 @@ class Display:
 
     def _set_total(self, total: int) -> None:
         self.bar.total = total
-        self.bar.refresh()
+        self._move_to(self.done)
 
     def _advance(self) -> None:
-        self.bar.update()
+        self.done += 1
+        if not self.is_recorded and not self.bar.disable:
+            self.bar.initial += 1  # done by an earlier run: it says nothing of this one's pace
+        self.is_recorded = False
+        self._move_to(self.done)
+
+    def _move_to(self, faces: float) -> None:
+        """Show how far the run is; the bar never goes back."""
+        self.bar.n = max(self.bar.n, faces)
+        self.bar.set_description_str(f"{self.done} of {_count(int(self.bar.total or 0), 'face')}")
 
     def _show_step(self, progress: Progress) -> None:
         error = progress.errors.median().item()
-        self.bar.set_postfix_str(f"error {error:.2g}, step {progress.step}/{progress.steps}")
+        text = f"error {error:.2g}, step {progress.step}/{progress.steps}"
+        self.bar.set_postfix_str(text, refresh=False)
+        searched = len(progress.errors) / self.candidates
+        self._move_to(self.done + searched * progress.step / progress.steps)
 
     def _show_record(self, record: Record) -> None:
+        self.is_recorded = True
         if record.status in ("failed", "no-face"):
             name = printable_path(Path(record.source))
             self._say(record.reason if record.status == "failed" else f"{name}: {record.reason}")
