@@ -153,7 +153,7 @@ class _Canvas:
         return lines
 
     def _broken(self, text: str, width: int) -> list[str]:
-        """A text broken where the next word does not fit; a word longer than a line stands alone."""
+        """A text broken where the next word does not fit; a word too long stands alone."""
         lines: list[str] = []
         for word in text.split():
             longer = f"{lines[-1]} {word}" if lines else word

@@ -43,14 +43,15 @@ def list_sources(inputs: Iterable[Path], out: Path) -> Iterator[Source]:
     """Every picture of the inputs: files as given, folders with all below them, sorted.
 
     The run's own output folder, other runs' and hidden files are passed over. A file given by
-    name is listed whatever its suffix; what it is shows when it is read.
+    name is listed whatever its suffix; what it is shows when it is read. A folder below that
+    cannot be looked into is listed as if it were a picture, to fail alone and by name.
 
     Args:
         inputs: files and folders.
         out: the folder that the run writes to.
 
     Raises:
-        PictureError: if an input is not there at all.
+        PictureError: if an input is not there at all, or is a folder that cannot be listed.
     """
     roots = list(inputs)
     seen: set[str] = set()
@@ -65,6 +66,12 @@ def list_sources(inputs: Iterable[Path], out: Path) -> Iterator[Source]:
 
 def _list_root(root: Path, prefix: PurePosixPath, out: Path) -> Iterator[Source]:
     if root.is_dir():
+        try:
+            os.scandir(root).close()
+        except OSError as error:
+            raise PictureError(
+                f"cannot list the folder '{root}': {error.strerror}; ask its owner"
+            ) from error
         for path in _walk(root, out.resolve()):
             yield Source(path, prefix / PurePosixPath(path.parent.relative_to(root)))
     elif os.path.lexists(root):
@@ -77,8 +84,9 @@ def _walk(folder: Path, out: Path) -> Iterator[Path]:
     """Pictures below a folder in the order of their names, folder by folder."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise PictureError(f"cannot list the folder '{folder}': {error.strerror}") from error
+    except OSError:
+        yield folder
+        return
     names = {entry.name for entry in entries}
     if folder.resolve() == out or {RUN_NAME, JOURNAL_NAME} <= names:
         return
