@@ -51,7 +51,8 @@ def list_sources(inputs: Iterable[Path], out: Path) -> Iterator[Source]:
         out: the folder that the run writes to.
 
     Raises:
-        PictureError: if an input is not there at all, or is a folder that cannot be listed.
+        PictureError: if an input is not there at all, is a folder that cannot be listed, or is the
+            output folder itself.
     """
     roots = list(inputs)
     seen: set[str] = set()
@@ -66,6 +67,8 @@ def list_sources(inputs: Iterable[Path], out: Path) -> Iterator[Source]:
 
 def _list_root(root: Path, prefix: PurePosixPath, out: Path) -> Iterator[Source]:
     if root.is_dir():
+        if root.resolve() == out.resolve():
+            raise PictureError(f"'{root}' is the output folder as well; choose another with -o")
         try:
             os.scandir(root).close()
         except OSError as error:
@@ -111,10 +114,12 @@ class OutputFolders:
 
     Args:
         known: what earlier runs gave: source key to folder.
+        reserved: stems, in lower case, that no picture's folder may take.
     """
 
-    def __init__(self, known: Mapping[str, str]) -> None:
+    def __init__(self, known: Mapping[str, str], reserved: re.Pattern[str] = RESERVED) -> None:
         self._folders = dict(known)
+        self._reserved = reserved
         self._taken = {_fold(folder) for folder in known.values()}
 
     def of(self, source: Source) -> PurePosixPath:
@@ -128,7 +133,7 @@ class OutputFolders:
     def _proposals(self, source: Source) -> Iterator[str]:
         parent = PurePosixPath(*(_printable(part) for part in source.folder.parts))
         for name in (source.path.stem, source.path.name):
-            if not RESERVED.fullmatch(name.lower()):
+            if not self._reserved.fullmatch(name.lower()):
                 yield str(parent / _printable(name))
         number = 2
         while True:

@@ -24,6 +24,10 @@ from pulse.search.descent import Progress
 from pulse.settings import UpscaleSettings
 
 NO_SUCH_PERSON = "These faces are imagined: nobody in them exists."
+NO_PICTURES = (
+    "There is no picture in the inputs: no PNG, JPEG, WebP, BMP, TIFF or HEIC file, output of "
+    "earlier runs left out."
+)
 BAR = "{desc} |{bar}| {percentage:.0f}%, {elapsed} gone, {remaining} left{postfix}"
 
 
@@ -189,6 +193,8 @@ def summary_as_json(summary: Summary, out: Path) -> dict[str, object]:
 
 def summary_as_text(summary: Summary, out: Path) -> str:
     """The summary in a few lines."""
+    if not summary.pictures:
+        return NO_PICTURES
     counts = summary.counts
     lines = []
     if summary.done_before:
