@@ -9,6 +9,10 @@ from pathlib import Path
 from pulse.batch.summary import Extreme, Summary
 
 NO_SUCH_PERSON = "These faces are imagined: nobody in them exists."
+NO_PICTURES = (
+    "There is no picture in the inputs: no PNG, JPEG, WebP, BMP, TIFF or HEIC file, output of "
+    "earlier runs left out."
+)
 
 
 def summary_as_json(summary: Summary, out: Path, *, interrupted: bool = False) -> dict[str, object]:
@@ -36,6 +40,8 @@ def _extremes(extremes: Sequence[Extreme], unit: str) -> list[dict[str, object]]
 
 def summary_as_text(summary: Summary, out: Path) -> str:
     """The summary in a few lines."""
+    if not summary.pictures and not summary.passed_over:
+        return NO_PICTURES
     counts = summary.counts
     lines = []
     if summary.done_before:

@@ -29,6 +29,8 @@ from pulse.pretrained import Pretrained, load_generator
 from pulse.search.descent import Progress
 from pulse.settings import UpscaleSettings
 
+BAR = "{desc} |{bar}| {percentage:.0f}%, {elapsed} gone, {remaining} left{postfix}"
+
 
 def run_upscale(
     inputs: Sequence[Path], out: Path, method: UpscaleSettings, where: Where, output: Output
@@ -42,7 +44,7 @@ def run_upscale(
     searcher = searcher_of(where)
     # with workers the driver only keeps the books: no device for it
     generator = load(replace(where, device="cpu") if searcher else where)
-    with Display(output) as display, ends_like_ctrl_c():
+    with Display(output, method.candidates) as display, ends_like_ctrl_c():
         runner = Runner(out, generator, method, output.run, display.watcher(), searcher)
         try:
             summary = runner.run(inputs)
@@ -134,16 +136,24 @@ def demo_folder() -> Path:
 class Display:
     """The progress bar and the lines beside it, on stderr.
 
-    Quiet where stderr is not a terminal, but for warnings and failures.
+    Quiet where stderr is not a terminal, but for warnings and failures. The bar counts a face that
+    is being searched for by the steps it has taken, so that the time left is known from the first
+    steps on and not only once the first batch is written.
 
     Args:
         output: how much to tell.
+        candidates: asked for, of each face.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, candidates: int) -> None:
         self.verbose = output.verbose
+        self.candidates = candidates
+        self.done = 0  # faces, and pictures without one
+        self.is_recorded = False  # whether this run did something since the last of them
         is_hidden = output.verbose is False or not sys.stderr.isatty()
-        self.bar = tqdm(total=0, unit="face", disable=is_hidden, file=sys.stderr)
+        self.bar = tqdm(
+            total=0, desc="reading", bar_format=BAR, smoothing=0, disable=is_hidden, file=sys.stderr
+        )
 
     def watcher(self) -> Watcher:
         """What the runner calls."""
@@ -158,19 +168,30 @@ class Display:
 
     def _set_total(self, total: int) -> None:
         self.bar.total = total
-        self.bar.refresh()
+        self._move_to(self.done)
 
     def _advance(self) -> None:
-        self.bar.update()
+        self.done += 1
+        if not self.is_recorded and not self.bar.disable:
+            self.bar.initial += 1  # done by an earlier run: it says nothing of this one's pace
+        self.is_recorded = False
+        self._move_to(self.done)
+
+    def _move_to(self, faces: float) -> None:
+        """Show how far the run is; the bar never goes back."""
+        self.bar.n = max(self.bar.n, faces)
+        self.bar.set_description_str(f"{self.done} of {count(int(self.bar.total or 0), 'face')}")
 
     def _show_step(self, progress: Progress) -> None:
-        if progress.errors:
-            error = statistics.median(progress.errors)
-            searches = count(progress.active, "search", "searches")
-            self.bar.set_postfix_str(f"{searches}, error {error:.2g}", refresh=False)
-            self.bar.update(0)
+        if not progress.errors:
+            return
+        searches = count(progress.active, "search", "searches")
+        text = f"error {statistics.median(progress.errors):.2g}, {searches}"
+        self.bar.set_postfix_str(text, refresh=False)
+        self._move_to(self.done + sum(progress.taken) / progress.steps / self.candidates)
 
     def _show_record(self, record: Record) -> None:
+        self.is_recorded = True
         if record.status in ("failed", "no-face"):
             name = printable_path(Path(record.source))
             self._say(record.reason if record.status == "failed" else f"{name}: {record.reason}")

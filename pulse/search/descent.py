@@ -80,16 +80,19 @@ class Progress:
     """How the searches stand after a step, for whoever watches.
 
     Attributes:
-        step: steps taken by the search that is furthest.
         steps: steps that a search can take.
-        active: searches in progress.
+        taken: the steps that each search in progress has taken.
         errors: the lowest error of each of them so far.
     """
 
-    step: int
     steps: int
-    active: int
+    taken: list[int]
     errors: list[float]
+
+    @property
+    def active(self) -> int:
+        """Searches in progress."""
+        return len(self.taken)
 
 
 class Descent:
@@ -226,10 +229,10 @@ class Descent:
     def progress(self) -> Progress:
         """How the searches stand."""
         errors = self.best.errors.tolist()
-        active = self.active
-        furthest = max((self.optimizer.steps[slot] for slot in active), default=0)
         return Progress(
-            furthest, self.settings.steps, len(active), [errors[slot] for slot in active]
+            steps=self.settings.steps,
+            taken=[self.optimizer.steps[slot] for slot in self.active],
+            errors=[errors[slot] for slot in self.active],
         )
 
 

@@ -4,9 +4,11 @@ import os
 from pathlib import Path, PurePosixPath
 
 import pytest
+from picture_files import as_nobody
 
 from pulse.batch.jobs import OutputFolders, Source, face_folder, list_sources
 from pulse.errors import PictureError
+from pulse.images import read_picture
 
 
 def touch(*paths):
@@ -71,6 +73,18 @@ def test_links_to_folders_are_not_followed_in_circles(tmp_path):
 def test_a_missing_input_is_named(tmp_path):
     with pytest.raises(PictureError, match=r"there is no file or folder '.*nowhere'"):
         list(list_sources([tmp_path / "nowhere"], tmp_path))
+
+
+def test_a_folder_that_cannot_be_listed_does_not_keep_the_others_from_it(tmp_path):
+    touch(tmp_path / "in/a.png", tmp_path / "in/locked/b.png", tmp_path / "in/z/c.png")
+    (tmp_path / "in/locked").chmod(0)
+    with as_nobody(tmp_path):
+        assert names([tmp_path / "in"]) == [("a.png", "."), ("locked", "."), ("c.png", "z")]
+        with pytest.raises(PictureError, match=r"locked is a folder that cannot be listed: Perm"):
+            read_picture(tmp_path / "in/locked")
+        with pytest.raises(PictureError, match=r"cannot list the folder '.*locked': Permission"):
+            list(list_sources([tmp_path / "in/locked"], tmp_path))
+    (tmp_path / "in/locked").chmod(0o755)
 
 
 def test_names_in_bytes_that_are_no_text_are_listed(tmp_path):

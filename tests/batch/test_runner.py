@@ -245,7 +245,7 @@ def test_a_watcher_hears_of_everything(run, folder):
     watcher = Watcher(
         on_total=totals.append,
         on_record=lambda record: records.append(record.status),
-        on_step=lambda progress: steps.append(progress.step),
+        on_step=lambda progress: steps.append(max(progress.taken)),
         on_face_done=lambda: done.append(1),
     )
     run(watcher=watcher, batch_size=2)

@@ -105,6 +105,23 @@ def test_json_stays_valid_when_nothing_was_found(pulse_command, tmp_path, out):
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize("command", [("upscale", *QUICK), ("align",)])
+def test_inputs_without_a_picture_are_told_of(pulse_command, tmp_path, out, command):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    result = pulse_command(*command, tmp_path / "in", "-o", out)
+    assert result.stdout.startswith("There is no picture in the inputs: no PNG, JPEG, WebP, BMP")
+    assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [("upscale", *QUICK), ("align",)])
+def test_the_output_folder_is_no_input(pulse_command, folder, command):
+    result = pulse_command(*command, folder, "-o", folder)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("is the output folder as well; choose another with -o\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png"]
+
+
 def test_dry_run_writes_nothing(pulse_command, folder, out):
     result = pulse_command("upscale", folder, "-o", out, *QUICK, "--dry-run")
     assert result.exit_code == 0
@@ -227,7 +244,7 @@ def test_align_writes_faces_and_reduced_faces(pulse_command, drawn_scene, tmp_pa
     command = ("align", drawn_scene, "-o", out, "--size", 96, "--low-res", 12)
     result = pulse_command(*command)
     assert result.exit_code == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 2
+    assert len(result.stdout.splitlines()) == 4
     for face in (1, 2):
         assert read_picture(out / f"scene.face-{face}.png").image.size == (96, 96)
         assert read_picture(out / f"scene.face-{face}.low_res.png").image.size == (12, 12)
@@ -235,6 +252,35 @@ def test_align_writes_faces_and_reduced_faces(pulse_command, drawn_scene, tmp_pa
     assert again.exit_code == 0
     assert "is there already; left as is" in again.stdout
     assert "left as is" not in pulse_command(*command, "--overwrite").stdout
+
+
+def test_align_adds_reduced_faces_to_those_that_are_there(pulse_command, drawn_scene, tmp_path):
+    out = tmp_path / "aligned"
+    assert pulse_command("align", drawn_scene, "-o", out, "--size", 96).exit_code == 0
+    first = (out / "scene.face-1.png").read_bytes()
+    result = pulse_command("align", drawn_scene, "-o", out, "--size", 64, "--low-res", 12)
+    assert result.stdout.count("left as is") == 2
+    assert (out / "scene.face-1.png").read_bytes() == first
+    assert read_picture(out / "scene.face-2.low_res.png").image.size == (12, 12)
+
+
+def test_align_keeps_a_reduced_face_from_a_picture_of_that_name(
+    pulse_command, drawn_scene, tmp_path
+):
+    base = tmp_path / "in"
+    base.mkdir()
+    for name in ("a.png", "a.low_res.png"):
+        (base / name).write_bytes(drawn_scene.read_bytes())
+    out = tmp_path / "aligned"
+    options = ("-o", out, "--size", 32, "--low-res", 8, "--faces", "largest")
+    assert pulse_command("align", base, *options).exit_code == 0
+    sizes = {path.name: read_picture(path).image.width for path in out.iterdir()}
+    assert sizes == {
+        "a.png": 32,
+        "a.low_res.png": 8,
+        "a.low_res.png.png": 32,
+        "a.low_res.png.low_res.png": 8,
+    }
 
 
 def test_align_names_pictures_without_a_face(pulse_command, folder, tmp_path):

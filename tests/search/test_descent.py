@@ -149,15 +149,15 @@ def test_progress_is_told_and_may_end_the_search(embedded, A, targets):
     seen = []
 
     def watch(progress):
-        seen.append((progress.step, progress.steps, progress.active))
-        if progress.step == 2:
+        seen.append((progress.taken, progress.steps, progress.active))
+        if progress.taken == [2]:
             raise KeyboardInterrupt
 
     settings = SearchSettings(steps=5, tolerance=0.0)
     start = start_of(embedded.network, [1], settings)
     with pytest.raises(KeyboardInterrupt):
         descend(embedded.network, embedded.prior, A, targets[:1], start, settings, watch)
-    assert seen == [(1, 5, 1), (2, 5, 1)]
+    assert seen == [([1], 5, 1), ([2], 5, 1)]
 
 
 def test_a_target_of_another_size_is_refused(embedded, A, targets):
