@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -51,17 +50,21 @@ def folder(tmp_path):
     return base
 
 
-def workers_pids():
-    """The worker processes of this machine's Ray that search, told by the names it gives them."""
-    pids = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            name = path.read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if name.startswith(b"ray::SearchWorker"):
-            pids.append(int(path.parent.name))
-    return pids
+def pids_of(pool):
+    """The worker processes of a pool."""
+    calls = [worker.actor.__ray_call__.remote(lambda _: os.getpid()) for worker in pool._workers]
+    return ray.get(calls)
+
+
+def searcher_of(workers, pids):
+    """Makes a pool on the CPU, and notes its worker processes."""
+
+    def make(*arguments):
+        pool = RayPool.factory(None, workers, "cpu")(*arguments)
+        pids.extend(pids_of(pool))
+        return pool
+
+    return make
 
 
 @pytest.fixture
@@ -90,17 +93,15 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(
     cluster, folder, tmp_path, small_generator, whole
 ):
     out = tmp_path / "out"
-    killed = []
+    pids, killed = [], []
 
-    def kill_one(_record):
-        if len(killed) < 2:  # a second one when the first is long replaced
-            for pid in workers_pids()[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+    def kill_one(record):
+        if record.candidate == 1 and pids:
+            killed.append(pids.pop())
+            os.kill(killed[-1], signal.SIGKILL)
 
-    searcher = RayPool.factory(None, 2, "cpu")
     watcher = Watcher(on_record=kill_one)
-    Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher).run([folder])
+    Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(2, pids)).run([folder])
     assert len(set(killed)) == 2
     assert tree_of(out) == whole
 
@@ -109,14 +110,14 @@ def test_workers_that_are_lost_again_and_again_stop_the_run(
     cluster, folder, tmp_path, small_generator, monkeypatch
 ):
     monkeypatch.setattr("pulse.batch.ray_pool.MOST_LOSSES", 0)  # each more takes seconds
-    out = tmp_path / "out"
+    out, pids = tmp_path / "out", []
 
     def kill(_record):
-        for pid in workers_pids():
-            os.kill(pid, signal.SIGKILL)
+        if pids:
+            os.kill(pids.pop(), signal.SIGKILL)
 
-    searcher = RayPool.factory(None, 1, "cpu")
-    runner = Runner(out, small_generator, SETTINGS, BATCH, Watcher(on_record=kill), searcher)
+    watcher = Watcher(on_record=kill)
+    runner = Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(1, pids))
     with pytest.raises(DeviceError, match=r"a worker was lost, 1 in a row .* is finished is kept"):
         runner.run([folder])
     assert list(out.rglob("candidate-01.png"))  # what was finished is kept
@@ -125,11 +126,20 @@ def test_workers_that_are_lost_again_and_again_stop_the_run(
 def test_the_first_worker_measures_the_batch_size_for_all(cluster, small_generator):
     pool = RayPool(small_generator, SETTINGS, None, 8, address=None, workers=2, device="cpu")
     assert pool.batch_size in (1, 2, 4)  # four searches for each of two workers
+    pids = pids_of(pool)
     pool.close()
-    deadline = time.monotonic() + 30
-    while workers_pids() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not workers_pids()
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_worker_s_lack_of_memory_is_one_clear_line(cluster, folder, tmp_path, small_generator):
