@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -263,16 +265,19 @@ def _start(address: str | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(address="local", include_dashboard=False, num_cpus=os.cpu_count(), **quiet)
-        return
+        quiet |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        _knock_at(address)
-        ray.init(address=address, **quiet)
+        if address is not None:
+            _knock_at(address)
+        ray.init(address=address or "local", **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise DeviceError(
             f"cannot reach a Ray cluster at '{address}' ({_first_line(error)}); start one with "
             "'ray start --head', or leave --ray out to use this machine"
         ) from error
+    with suppress(ValueError):  # in a thread that has no say in signals, Ray took none either
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's would end the process at once
 
 
 def _knock_at(address: str) -> None:
