@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers import tree_of
@@ -14,7 +17,7 @@ from pulse.batch.journal import Journal
 from pulse.batch.runner import Runner, Watcher
 from pulse.errors import PulseError
 from pulse.images import read_origin
-from pulse.settings import FaceSettings, RunSettings, SearchSettings, UpscaleSettings
+from pulse.settings import FaceSettings, RunSettings, SearchSettings, Shard, UpscaleSettings
 
 SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=3))
 
@@ -298,3 +301,82 @@ def test_several_faces_of_one_picture_have_folders_of_their_own(
     runner = Runner(tmp_path / "largest", small_generator, only)
     assert runner.run([drawn_scene]).faces == 1
     assert (tmp_path / "largest/scene/sheet.png").exists()
+
+
+def test_every_picture_is_in_exactly_one_shard(small_generator, folder, tmp_path):
+    """Told apart by content: a copy goes with its original."""
+    shutil.copy(folder / "a.png", folder / "copy.png")
+    for i in range(8):
+        Image.new("RGB", (8, 8), (30 * i, 0, 90)).save(folder / f"{i}.png")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    seen, quick = [], replace(SETTINGS, candidates=1, search=SearchSettings(steps=1))
+    for number in (1, 2, 3):
+        out = tmp_path / f"shard-{number}"
+        run_settings = RunSettings(shard=Shard(number, 3), batch_size=1)
+        summary = Runner(out, small_generator, quick, run_settings).run([folder])
+        records = list(Journal(out).read())
+        assert summary.pictures == len(records) < 10
+        assert summary.passed_over == 13 - len(records)
+        seen.append([Path(record.source).name for record in records])
+    assert sorted(sum(seen, [])) == sorted(path.name for path in [  # noqa: RUF017
+        *folder.glob("*.png"), folder / "sub/a.png"
+    ])  # fmt: skip
+    assert any({"a.png", "copy.png"} <= set(names) for names in seen)
+
+
+def test_fail_fast_stops_at_the_first_failure(run, out, folder):
+    (folder / "aa.png").write_bytes(b"")
+    with pytest.raises(PulseError, match=r"stopped at the first failure, .*aa.png: .* is empty"):
+        run(fail_fast=True)
+    failed = [record for record in Journal(out).read() if record.status == "failed"]
+    assert len(failed) == 1
+    (folder / "aa.png").unlink()
+    assert run(fail_fast=True).is_complete
+
+
+def test_the_faces_worth_a_look_are_named(run, out):
+    summary = run(replace(SETTINGS, search=SearchSettings(steps=3, tolerance=0)))
+    records = list(Journal(out).read())
+    best = {}
+    for r in records:
+        best[r.folder] = min(r.error, best.get(r.folder, 1))
+    assert [(e.name, e.value) for e in summary.worst] == sorted(
+        best.items(), key=lambda item: -item[1]
+    )
+    assert {e.name for e in summary.slowest} == {"a", "b", "sub/a"}
+    assert summary.slowest == sorted(summary.slowest, reverse=True)
+
+
+def test_a_picture_touched_but_not_changed_is_still_done(run, folder):
+    run()
+    path = folder / "a.png"
+    os.utime(path, ns=(1, 1))
+    assert run().done_before == 3
+
+
+def test_a_large_folder_that_is_done_is_not_read_again(run, folder, monkeypatch):
+    """Size and time tell; only a file that differs in them is hashed."""
+    run()
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(
+        "pulse.batch.plan.hashlib.file_digest",
+        lambda file, kind: (hashed.append(Path(file.name).name), real(file, kind))[1],
+    )
+    assert run().done_before == 3
+    assert hashed == []
+    os.utime(folder / "b.png", ns=(1, 1))
+    assert run().done_before == 3
+    assert hashed == ["b.png"]
+
+
+def test_half_written_files_of_a_killed_run_are_cleared_away(run, out):
+    run()
+    stale = f".candidate-01.{'0' * 16}.part"
+    for folder in (out, out / "a"):
+        (folder / stale).write_bytes(b"half")
+    (out / "a/sheet.png").unlink()
+    (out / "a/.keep.part").write_text("the user's")
+    run()
+    assert [path.name for path in out.rglob(".*")] == [".keep.part"]

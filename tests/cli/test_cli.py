@@ -18,7 +18,14 @@ from PIL import Image
 from pulse.cli import main
 from pulse.cli.options import PRESETS
 from pulse.images import read_picture
-from pulse.settings import PUBLISHED, FaceSettings, RunSettings, SearchSettings, UpscaleSettings
+from pulse.settings import (
+    PUBLISHED,
+    FaceSettings,
+    RunSettings,
+    SearchSettings,
+    Shard,
+    UpscaleSettings,
+)
 
 QUICK = ("--steps", "2", "-n", "1")
 
@@ -176,6 +183,8 @@ def test_what_stops_a_run_is_one_line_and_exit_status_1(small, arguments, messag
         (("--steps", "0"), "got steps 0, expected 1 or more"),
         (("-n", "0"), "got candidates 0, expected 1 or more"),
         (("--low-res", "small"), "'small' is neither 'auto' nor a whole number from 1"),
+        (("--shard", "3/2"), "got shard 3/2, expected K/N with 1 <= K <= N"),
+        (("--shard", "a"), "got shard 'a', expected K/N, such as 2/8"),
         (("--batch-size", "0"), "'0' is neither 'auto' nor a whole number from 1"),
         (("--kernel", "magic"), "'magic' is not one of"),
         (("--tolerance", "-1"), "got tolerance -1.0, expected 0 or more"),
@@ -216,15 +225,17 @@ def test_every_option_arrives(monkeypatch):
         *("--kernel", "area", "--steps", "9", "--step-size", "0.1", "--tolerance", "0.01"),
         *("--loss", "1*L1", "--noise", "zero", "--tile-latent", "--batch-size", "3"),
         *("--format", "webp", "--overwrite", "--device", "cpu", "--generator", "g"),
+        *("--fail-fast", "--shard", "2/8", "--workers", "3", "--ray", "auto"),
     )  # fmt: skip
     assert method.face == FaceSettings("never", "largest", 24, "area")
     search = method.search
     assert (search.steps, search.step_size, search.tolerance) == (9, 0.1, 0.01)
     assert (search.loss.l2, search.loss.l1, search.loss.geocross) == (0, 1, 0)
     assert (search.noise, search.tile_latent) == ("zero", True)
-    assert output.run == RunSettings(3, "webp", overwrite=True)
+    assert output.run == RunSettings(3, "webp", True, True, Shard(2, 8))
     assert (method.candidates, method.seed) == (7, 5)
     assert (where.generator, where.device) == ("g", "cpu")
+    assert (where.workers, where.ray) == (3, "auto")
 
 
 def test_the_preset_sets_exactly_the_published_settings(monkeypatch):
