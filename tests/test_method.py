@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,19 @@ def test_a_picture_without_a_face_says_so(embedded):
 def test_another_type_is_refused(embedded):
     with pytest.raises(ValueError, match="got list, expected a PIL image, an array or a tensor"):
         pulse.upscale([1, 2], embedded)
+
+
+@pytest.mark.gpu
+def test_another_device_begins_at_the_same_place_and_fits_as_well(path, result, pulse_home):
+    generator = pulse.load_generator(device="auto")
+    if generator.device.type == "cpu":
+        pytest.skip("no CUDA or MPS device here")
+    first = replace(SHORT, search=SearchSettings(steps=1))
+    cpu = pulse.upscale(path, pulse.load_generator(device="cpu"), candidates=1, settings=first)
+    there = pulse.upscale(path, generator, candidates=1, settings=first)
+    # 16-bit or TF32 products, where a device prefers them, keep three digits
+    assert (cpu.candidates[0].image - there.candidates[0].image).abs().mean() < 2 / 255
+    found = pulse.upscale(path, generator, candidates=2, settings=SHORT)
+    for ours, theirs in zip(found.candidates, result.candidates, strict=True):
+        assert ours.image.device.type == "cpu"  # ready to be saved
+        assert ours.error < 1.5 * theirs.error

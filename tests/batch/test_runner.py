@@ -223,9 +223,11 @@ def test_the_batch_size_changes_nothing_to_be_seen(run, out, tmp_path):
         assert sum(differences) / len(differences) < 1
 
 
-def test_copies_of_one_picture_get_the_same_faces(run, out, folder):
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_copies_of_one_picture_get_the_same_faces(run, out, folder, batch_size):
+    """And its candidates differ, also where each has a batch of its own."""
     shutil.copy(folder / "a.png", folder / "copy.png")
-    run()
+    run(batch_size=batch_size)
     for name in ("candidate-01.png", "candidate-02.png"):
         assert (out / "a" / name).read_bytes() == (out / "copy" / name).read_bytes()
     first, second = (out / "a" / f"candidate-0{i}.png" for i in (1, 2))
