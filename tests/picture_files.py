@@ -130,7 +130,12 @@ def grey_profile(gamma: float) -> bytes:
 
 @contextmanager
 def as_nobody(folder: Path):
-    """Without root's rights to read everything; pytest's closed folders are opened meanwhile."""
+    """Without root's rights to read everything; pytest's closed folders are opened meanwhile.
+
+    Pillow loads its formats when they are first needed, and for good passes over those that it
+    cannot load: here they are loaded before, for packages in folders that are root's alone.
+    """
+    Image.init()
     parents = [] if os.geteuid() else [folder, *folder.parents]
     modes = {parent: parent.stat().st_mode for parent in parents if not parent.stat().st_mode & 1}
     for parent in modes:

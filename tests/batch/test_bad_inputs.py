@@ -72,6 +72,8 @@ def folder(tmp_path, low_res_folder):
 def test_each_bad_input_gets_one_record_and_the_rest_goes_on(
     folder, tmp_path, small_generator, pulse_home
 ):
+    # what is loaded at the first use is loaded while everything can be read
+    Runner(tmp_path / "first", small_generator, SETTINGS).run([folder / "two words.png"])
     out = tmp_path / "out"
     out.mkdir()
     out.chmod(0o777)
