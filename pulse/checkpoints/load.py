@@ -16,8 +16,10 @@ from pulse.checkpoints.containers import Container, read_container
 from pulse.checkpoints.formats import Format, detect
 from pulse.checkpoints.store import is_present, path_of
 from pulse.errors import WeightsError
-from pulse.files import cache_dir, printable_path
-from pulse.generators.base import Generator
+from pulse.files import cache_dir, printable, printable_path
+from pulse.generators.base import DEFAULTS, Generator
+from pulse.generators.constants import Constants
+from pulse.generators.ops import indices_of
 from pulse.settings import EMBEDDED
 
 EMBEDDED_SHA256 = "999955ade9b5252861f052a6d7209ca632365878e55e8c7f365cef3d22950ecd"
@@ -79,7 +81,7 @@ def load_network(source: str | Path = EMBEDDED) -> Loaded:
             f"{printable_path(path)} is PULSE's mapping network alone; put its synthesis.pt beside "
             "it, the same name with 'synthesis' for 'mapping'"
         )
-    format_, network = build(tensors, path)
+    format_, network = build(tensors, path, container.constants)
     name = path.stem if find_entry(str(source)) is None else str(source)
     return Loaded(network, name, paths, sha256, format_.name, container.metadata, fit)
 
@@ -113,8 +115,15 @@ def embedded_path() -> Path:
     return installed if installed.exists() else in_repository
 
 
-def build(tensors: Mapping[str, Tensor], path: Path) -> tuple[Format, Generator]:
+def build(
+    tensors: Mapping[str, Tensor], path: Path, constants: Constants = DEFAULTS
+) -> tuple[Format, Generator]:
     """Build the generator whose format the keys show; `path` is for messages.
+
+    Args:
+        tensors: all of the file's.
+        path: of the file.
+        constants: what the file states that no tensor tells.
 
     Raises:
         WeightsError: naming the nearest format, and the keys or the shape that do not fit.
@@ -125,7 +134,7 @@ def build(tensors: Mapping[str, Tensor], path: Path) -> tuple[Format, Generator]
     except ValueError as error:
         raise WeightsError(f"{name} is no generator that PULSE can load: {error}") from error
     try:
-        network = _build(format_, format_.to_ours(inner))
+        network = _build(format_, format_.to_ours(inner), constants)
     except KeyError as error:
         raise WeightsError(
             f"{name} looks like {format_.name}, but has no key {error.args[0]}; the file is "
@@ -133,25 +142,35 @@ def build(tensors: Mapping[str, Tensor], path: Path) -> tuple[Format, Generator]
         ) from error
     except (ValueError, IndexError, RuntimeError) as error:
         raise WeightsError(
-            f"{name} looks like {format_.name}, but does not fit it: {error}"
+            f"{name} looks like {format_.name}, but does not fit it: "
+            f"{printable(str(error), longest=500)}"
         ) from error
     return format_, network
 
 
-def _build(format_: Format, state: dict[str, Tensor]) -> Generator:
+def _build(format_: Format, state: dict[str, Tensor], constants: Constants) -> Generator:
     """Build a generator; a mean style that the file leaves out is found by sampling."""
     has_mean = "mapping.w_avg" in state or "mapping.fc0.weight" not in state
     if not has_mean:  # rosinality's training files
-        w_dim = state["synthesis.b4.conv1.affine.weight"].shape[1]
+        last = max(indices_of(state, "mapping.fc", ".weight"))
+        w_dim = state[f"mapping.fc{last}.weight"].shape[0]
         state = state | {"mapping.w_avg": torch.zeros(w_dim)}
     # transposed and flipped views would be slow in every step of a search
     state = {key: tensor.contiguous() for key, tensor in state.items()}
-    network = format_.architecture.from_state_dict(state)
+    network = format_.architecture.from_state_dict(state, constants)
     if not has_mean:
-        rng = torch.Generator().manual_seed(0)
-        z = torch.randn(MEAN_STYLE_SAMPLES, network.z_dim, generator=rng)
-        network.w_avg.copy_(network.mapping(z).mean(0))
+        network.w_avg.copy_(_mean_style(network))
     return network
+
+
+def _mean_style(network: Generator) -> Tensor:
+    """The mean style (D,) over z and, where there are classes, over them."""
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(MEAN_STYLE_SAMPLES, network.z_dim, generator=rng)
+    if not network.num_classes:
+        return network.mapping(z).mean(0)
+    label = torch.eye(network.num_classes)[torch.arange(len(z)) % network.num_classes]
+    return network.mapping(z, label).mean(0)
 
 
 def hash_of(paths: tuple[Path, ...]) -> str:

@@ -6,6 +6,7 @@ checked: shapes against the data, tensors against their storage, numbers only in
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from pulse.checkpoints.opcodes import ForbiddenError
 from pulse.checkpoints.torch_files import read_nested_storage
+
+MAX_DIMENSIONS = 8  # convolutions have four, rosinality's have five
 
 
 class Sealed(type):
@@ -55,6 +58,8 @@ class Dict(dict[Any, Any], metaclass=Sealed):
 class Module(metaclass=Sealed):
     """Stands in for a PyTorch module or a TensorFlow network: its state and nothing else."""
 
+    state: object = None  # of those that a pickle makes without calling the class
+
     def __init__(self, *_: object) -> None:
         self.state: object = {}
 
@@ -93,6 +98,15 @@ class Array(metaclass=Sealed):
 
     def __init__(self) -> None:
         self.values: NDArray[Any] = np.empty(0)
+        self._tensor: Tensor | None = None
+
+    @property
+    def tensor(self) -> Tensor:
+        """The values as a tensor; one copy however often it is asked for."""
+        if self._tensor is None:
+            native = self.values.dtype.newbyteorder("=")
+            self._tensor = torch.from_numpy(self.values.astype(native, order="C"))
+        return self._tensor
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -110,10 +124,12 @@ class Array(metaclass=Sealed):
         self.values = flat.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _check_sizes(shape: object) -> None:
-    whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-    if not whole:
-        raise ValueError(f"a shape of {shape!r}, expected whole numbers from 0")
+def _check_sizes(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a shape of {reprlib.repr(shape)}, expected {MAX_DIMENSIONS} at most")
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
+        raise ValueError(f"a shape of {reprlib.repr(shape)}, expected whole numbers from 0")
+    return shape
 
 
 def _new_array(_type: object, _shape: object, _code: object) -> Array:
@@ -184,7 +200,7 @@ _TABLE: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor),
     ("torch._utils", "_rebuild_parameter"): Function(_parameter),
     ("torch.storage", "_load_from_bytes"): Function(_storage),
-    ("torch", "Size"): Function(tuple),
+    ("torch", "Size"): Function(_check_sizes),
     ("collections", "OrderedDict"): Dict,
     ("dnnlib.util", "EasyDict"): Dict,
     ("dnnlib", "EasyDict"): Dict,

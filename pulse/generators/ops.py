@@ -25,14 +25,15 @@ def upsample_filtered(x: Tensor, taps: Tensor) -> Tensor:
 
     Args:
         x: (B, C, H, W).
-        taps: (K, K) with K even and a sum of 1.
+        taps: (K, K) with K at least 2 and a sum of 1.
 
     Returns:
         (B, C, 2H, 2W).
     """
-    C = x.shape[1]
+    C, size = x.shape[1], taps.shape[-1]
     kernel = (4 * taps).expand(C, 1, -1, -1)  # 4: zero insertion quarters the mean
-    return F.conv_transpose2d(x, kernel, stride=2, padding=taps.shape[-1] // 2 - 1, groups=C)
+    y = F.conv_transpose2d(x, kernel, stride=2, padding=size // 2 - 1, groups=C)
+    return y if size % 2 == 0 else y[..., :-1, :-1]
 
 
 def filter_depthwise(x: Tensor, taps: Tensor, padding: int) -> Tensor:
