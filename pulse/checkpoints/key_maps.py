@@ -139,7 +139,7 @@ def from_tensorflow_stylegan2(state: State) -> dict[str, Tensor]:
             out[f"{conv}.resample_filter"] = taps
             number = 2 * level - (5 if ours == "conv0" else 4)
             if f"synthesis/noise{number}" in state:
-                out[f"{conv}.noise_strength"] = state[f"{layer}/noise_strength"]
+                out[f"{conv}.noise_strength"] = state[f"{layer}/noise_strength"].reshape([])
                 out[f"{conv}.noise_const"] = state[f"synthesis/noise{number}"][0, 0]
         if f"{source}/Skip/weight" in state:
             out[f"{block}.skip.weight"] = _oihw(state[f"{source}/Skip/weight"]).flip((2, 3))

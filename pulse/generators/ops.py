@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,28 @@ LEAKY_SLOPE = 0.2
 def normalize_second_moment(z: Tensor) -> Tensor:
     """Scale each row of z (B, D) to a mean square of 1 (Karras et al. 2018, section 4.2)."""
     return z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which operations on the device of x keep the precision of what they are given.
+
+    The original networks compute styles, waves and norms in single precision, and only features
+    in half; autocast would compute the former in half too.
+    """
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def is_half(x: Tensor) -> bool:
+    """Whether operations on x are in float16, whose largest number is 65504."""
+    kind = x.device.type
+    is_cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return is_cast or x.dtype == torch.float16
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Bring x to single precision, unless its own is higher."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def upsample_filtered(x: Tensor, taps: Tensor) -> Tensor:

@@ -24,10 +24,13 @@ from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
 from pulse.generators.ops import (
     LEAKY_SLOPE,
     Dense,
+    at_least_single,
     block_sizes,
     filter_depthwise,
+    is_half,
     load_frozen,
     upsample_filtered,
+    without_autocast,
 )
 
 if TYPE_CHECKING:
@@ -59,28 +62,44 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
         """Map x (B, I, H, W) with style w (B, D) to (B, O, H, W), or (B, O, 2H, 2W) if `up`."""
-        styles = self.affine(w)  # (B, I)
-        demodulation = self.demodulation(styles)  # (B, O)
-        x = self.convolve(x * styles[:, :, None, None])
+        styles: Tensor = self.affine(w)  # (B, I)
+        weight: Tensor = self.weight
+        if is_half(x):
+            styles, weight = in_range(styles, weight)
+        demodulation = self.demodulation(styles, weight).to(x.dtype)  # (B, O)
+        x = self.convolve(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype))
         x = x * demodulation[:, :, None, None]
         if noise is not None:
             x = x + noise * self.noise_strength
         x = x + self.bias[:, None, None]
         return clamped(F.leaky_relu(x, LEAKY_SLOPE) * ACTIVATION_GAIN, self.clamp)
 
-    def demodulation(self, styles: Tensor) -> Tensor:
+    def demodulation(self, styles: Tensor, weight: Tensor) -> Tensor:
         """What brings each output channel back to unit variance (equation 3): (B, O)."""
-        squares = self.weight.square().sum((2, 3))  # (O, I)
-        return (styles.square() @ squares.T + 1e-8).rsqrt()
+        with without_autocast(styles):
+            squares = at_least_single(weight).square().sum((2, 3))  # (O, I)
+            return (at_least_single(styles).square() @ squares.T + 1e-8).rsqrt()
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""
         if not self.up:
-            return F.conv2d(x, self.weight, padding=1)
-        x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
+            return F.conv2d(x, weight, padding=1)
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
         taps = self.resample_filter.shape[0]
         x = filter_depthwise(x, 4 * self.resample_filter, padding=(taps - 1) // 2)
         return x if taps % 2 == 0 else x[..., :-1, :-1]  # no odd filter has its centre between
+
+
+def in_range(styles: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Styles (B, I) and weights (O, I, k, k) that half precision has room for, in single precision.
+
+    The largest style becomes 1 and no sum of weights more than sqrt(I k k); demodulation undoes it.
+    """
+    styles, weight = at_least_single(styles), at_least_single(weight)
+    tiny = torch.finfo(torch.float32).tiny  # all may be 0
+    styles = styles / styles.abs().amax(1, keepdim=True).clamp(min=tiny)
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
+    return styles, weight / (largest * math.sqrt(weight[0].numel()))
 
 
 def clamped(x: Tensor, clamp: float) -> Tensor:

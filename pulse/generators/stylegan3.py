@@ -22,7 +22,7 @@ from pulse.generators.base import DEFAULTS, Generator
 from pulse.generators.constants import Constants, given
 from pulse.generators.filters import CLAMP, FilteredLeakyReLU
 from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
-from pulse.generators.ops import Dense, load_frozen
+from pulse.generators.ops import Dense, at_least_single, load_frozen, without_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -247,10 +247,11 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map x (B, I, in_size, in_size) with style w (B, D) to (B, O, out_size, out_size)."""
-        x = self.convolve(x, self.affine(w)) + self.bias[:, None, None]
-        return FilteredLeakyReLU.apply(
-            x, self.up_filter, self.down_filter, self.up, self.down, self.crop, self.clamp
-        )
+        x = self.convolve(x, self.affine(w))
+        x = x + self.bias[:, None, None].to(x.dtype)
+        filters = self.up_filter.to(x.dtype), self.down_filter.to(x.dtype)
+        with without_autocast(x):
+            return FilteredLeakyReLU.apply(x, *filters, self.up, self.down, self.crop, self.clamp)
 
     def convolve(self, x: Tensor, styles: Tensor) -> Tensor:
         """Modulate x (B, I, H, W) by styles (B, I), convolve, demodulate: (B, O, H + k - 1, ...).
@@ -258,13 +259,16 @@ class SynthesisLayer(nn.Module):
         Weights and styles are brought to a mean square of 1 first, which demodulation undoes:
         it keeps half precision in range.
         """
-        weight = self.weight * self.weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
-        styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
-        squares = weight.square().sum((2, 3))  # (O, I)
-        demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
-        x = x * (styles * self.magnitude_ema.rsqrt())[:, :, None, None]
-        x = F.conv2d(x, weight, padding=weight.shape[-1] - 1)
-        return x * demodulation[:, :, None, None]
+        with without_autocast(x):
+            weight, styles = at_least_single(self.weight), at_least_single(styles)
+            weight = weight * weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
+            styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
+            squares = weight.square().sum((2, 3))  # (O, I)
+            demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
+            scale = styles * at_least_single(self.magnitude_ema).rsqrt()
+        x = x * scale[:, :, None, None].to(x.dtype)
+        x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] - 1)
+        return x * demodulation[:, :, None, None].to(x.dtype)
 
 
 class ToRGB(nn.Module):
@@ -309,7 +313,8 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor] = ()) -> Tensor:  # noqa: ARG002
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D); there are no noise maps."""
-        x = self.input(ws[:, 0])
+        with without_autocast(ws):
+            x = self.input(ws[:, 0])
         if x.device.type == "cpu":  # depthwise filters are several times faster there this way
             x = x.contiguous(memory_format=torch.channels_last)
         for i, name in enumerate(self.layer_names, start=1):
