@@ -66,7 +66,8 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         if found := UNSUPPORTED.search(str(error)):
             raise WeightsError(refusal(name, ForbiddenError(found[1]))) from error
         # the first sentence only: torch goes on to advise trusting the file
-        reason = re.split(r"\n|\. |\s+\(Could", str(error).strip(), maxsplit=1)[0]
+        text = re.sub(r"^\[enforce fail at [^\]]*\][ .]*", "", str(error).strip())
+        reason = re.split(r"\n|\. |\s+\(Could", text, maxsplit=1)[0]
         shown = printable(reason, longest=200) or type(error).__name__
         raise WeightsError(
             f"{name} is no whole file of torch.save ({shown}); download it again"
@@ -114,6 +115,8 @@ def _check_zip(file: BinaryIO, size: int) -> None:
     """Torch stores without compression, so the parts together are no larger than the file."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        if not any(entry.filename.endswith("/data.pkl") for entry in entries):
+            raise ValueError("a zip file of something else: it has no data.pkl")
         claimed = sum(entry.file_size for entry in entries)
         if len({entry.filename for entry in entries}) != len(entries):
             raise ValueError("two parts of one name")

@@ -249,6 +249,11 @@ class StyleGAN1(Generator):
         self.has_mapping = bool(dense)
         self.z_dim = dense[0].shape[1] if dense else self.w_dim
         widths = [weight.shape[0] for weight in dense]
+        if widths and widths[-1] != self.w_dim:
+            raise ValueError(
+                f"the mapping network gives styles of {widths[-1]} numbers, but the synthesis "
+                f"network takes {self.w_dim}: they are not of one generator"
+            )
         has_w_avg = "mapping.w_avg" in state
         lr_multiplier = given(constants.mapping_lr_multiplier, MAPPING_LR_MULTIPLIER)
         self.mapping = (
