@@ -81,7 +81,8 @@ class _SafeUnpickler(pickle.Unpickler):
 def _network_of(content: object) -> tuple[dict[str, Tensor], Constants]:
     """The generator among what a file holds, the averaged one where there are two."""
     if isinstance(content, dict):
-        content = next((content[key] for key in ("G_ema", "G") if key in content), content)
+        networks = (content.get(key) for key in ("G_ema", "G"))
+        content = next((network for network in networks if network is not None), content)
     elif isinstance(content, tuple | list) and content:
         content = content[-1]
     if not isinstance(content, Module) or not isinstance(content.state, dict):

@@ -199,6 +199,24 @@ def test_the_last_network_of_a_tuple_is_taken(tmp_path):
     assert tensors["w"].tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_every_protocol_and_order(tmp_path, protocol, order):
+    values = np.asarray(np.arange(6.0).reshape(2, 3), order=order)
+    network = tensorflow_network(variables=[("w", values), ("s", np.float32(2)), ("e", values[:0])])
+    path = weights_file(tmp_path, pickle.dumps((network,), protocol=protocol))
+    tensors = read_container(path).tensors
+    assert tensors["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert tensors["s"].item() == 2
+    assert tensors["e"].shape == (0, 3)
+
+
+def test_a_snapshot_without_an_averaged_generator_gives_the_other(tmp_path):
+    content = {"G": Persistent(module_state(w=torch.ones(2))), "G_ema": None}
+    tensors = read_container(weights_file(tmp_path, pickle.dumps(content))).tensors
+    assert tensors["w"].tolist() == [1, 1]
+
+
 def test_source_in_a_network_of_tensorflow_is_dropped_unread(tmp_path, marker):
     network = tensorflow_network(
         build_module_src=write(marker), variables=[("lod", np.float32(1.5)), ("w", np.eye(2))]
@@ -572,6 +590,9 @@ OUT_OF_PROPORTION = {
     "a name that is put together": (
         P4 + named("_codecs", "encode") + text("os") + b"\x85R" + text("system") + b"\x93.",
         "a name that it puts together",
+    ),
+    "bytes made by their number": (
+        P4 + named("builtins", "bytes") + number(1 << 40) + b"\x85R.", "takes 0 positional arg",
     ),
     "nothing on the stack": (P2 + b"0.", "an operation on nothing"),
     "no mark": (P2 + b"t.", "an operation without its mark"),
