@@ -22,9 +22,15 @@ def cache_dir() -> Path:
     return Path(home) if home else user_cache_path("pulse")
 
 
-def printable(text: str) -> str:
-    """A text on one line of plain characters, whatever it holds."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+def printable(text: str, longest: int | None = None) -> str:
+    """A text on one line of plain characters, whatever it holds.
+
+    Args:
+        text: any text.
+        longest: characters to keep; None keeps all.
+    """
+    cut = text if longest is None or len(text) <= longest else f"{text[:longest]}..."
+    return cut if cut.isprintable() else ascii(cut)[1:-1]
 
 
 def printable_path(path: Path) -> str:

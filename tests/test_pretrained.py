@@ -81,6 +81,21 @@ def test_a_gaussian_fit_beside_the_weights_is_the_prior(data, tmp_path):
     assert torch.equal(prior.std, fit["std"])
 
 
+@pytest.mark.parametrize(
+    "fit",
+    [
+        {"mean": torch.zeros(512), "std": torch.ones(512)},
+        {"mean": torch.zeros(64), "std": torch.zeros(64)},
+        {"mean": torch.full((64,), torch.nan), "std": torch.ones(64)},
+    ],
+)
+def test_a_gaussian_fit_of_another_generator_is_refused(data, tmp_path, fit):
+    path = pulse_files(data, tmp_path, "synthesis", "mapping")
+    torch.save(fit, tmp_path / "pulse-32.gaussian_fit.pt")
+    with pytest.raises(WeightsError, match=r"gaussian_fit.pt beside .* is not of this generator"):
+        load_generator(path, "cpu")
+
+
 def test_our_fit_is_by_pulses_definition(data, tmp_path):
     """mean and std of LeakyReLU(5)(mapping(z)) over many z, as PULSE's own gaussian_fit.pt."""
     path = pulse_files(data, tmp_path, "synthesis", "mapping")

@@ -245,5 +245,5 @@ def unknown_name_text(name: str) -> str:
     """What to tell someone whose name is not in the catalogue: the nearest names, else all."""
     names = [entry.name for entry in CATALOG]
     near = get_close_matches(name.lower(), names, n=3)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    advice = f"did you mean {' or '.join(near)}?" if near else "see: pulse weights list"
     return f"there is no generator {name!r} in the catalogue; {advice}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pulse.checkpoints.pickles import read_pickle
+from pulse.checkpoints.tables import MAX_TENSORS, as_table
 from pulse.checkpoints.torch_files import read_torch
 from pulse.errors import WeightsError
-from pulse.files import printable_path
+from pulse.files import printable, printable_path
+from pulse.generators.base import DEFAULTS
+from pulse.generators.constants import Constants
 
 HEAD_BYTES = 512
-MAX_HEADER_BYTES = 100_000_000  # of safetensors, by its own rules
+MAX_HEADER_BYTES = 10_000_000  # of safetensors: two hundred for each of many thousand tensors
 LEGACY_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number after the protocol
 PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -29,11 +33,13 @@ class Container:
         path: the file.
         tensors: all of it, or of a pickle the generator's, names of nested tables joined.
         metadata: what the file says about itself.
+        constants: what it states about its network that no tensor tells.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    constants: Constants = DEFAULTS
 
 
 def read_container(path: Path) -> Container:
@@ -45,12 +51,13 @@ def read_container(path: Path) -> Container:
         WeightsError: if it is missing, damaged, hostile or no weights file.
     """
     head = _head(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER_BYTES:
-        return _read_safetensors(path)
+    if head[8:9] == b"{":
+        return _read_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04") or head[2:].startswith(LEGACY_TORCH):
         return Container(path, read_torch(path))
     if head.startswith(PICKLE_PROTOCOLS):
-        return Container(path, read_pickle(path))
+        tensors, constants = read_pickle(path)
+        return Container(path, tensors, constants=constants)
     raise WeightsError(f"{printable_path(path)} is no weights file{_guess(head)}")
 
 
@@ -81,17 +88,23 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _read_safetensors(path: Path) -> Container:
+def _read_safetensors(path: Path, header_bytes: int) -> Container:
     try:
+        if header_bytes > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {header_bytes:,} bytes")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
+            keys = file.keys()
+            if len(keys) > MAX_TENSORS:
+                raise ValueError(f"more than {MAX_TENSORS:,} tensors")
+            tensors = as_table((key, file.get_tensor(key)) for key in keys)
+        constants = Constants.of(json.loads(metadata.get("constants", "{}")))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{printable_path(path)} is not a whole safetensors file ({error}); download or "
-            "convert it again"
+            f"{printable_path(path)} is not a whole safetensors file "
+            f"({printable(str(error), longest=200)}); download or convert it again"
         ) from error
-    return Container(path, tensors, metadata)
+    return Container(path, tensors, metadata, constants)
 
 
 def _guess(head: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -42,6 +43,8 @@ def convert(loaded: Loaded, target: Path, licence: str | None, *, overwrite: boo
         "source_sha256": loaded.sha256,
     }
     metadata |= {"licence": licence} if licence else {}
+    if stated := loaded.network.constants.stated():
+        metadata["constants"] = json.dumps(stated)
     # copies: safetensors takes no tensors that share memory
     state = {k: v.clone(memory_format=DENSE) for k, v in loaded.network.state_dict().items()}
     make_folder(target.parent)
@@ -51,8 +54,9 @@ def convert(loaded: Loaded, target: Path, licence: str | None, *, overwrite: boo
 
 def _compare(network: Generator, target: Path) -> None:
     """Raise unless the file holds the very generator; a file that does not is removed."""
-    tensors = read_container(target).tensors
-    _, copy = build(tensors, target)
+    container = read_container(target)
+    tensors = container.tensors
+    _, copy = build(tensors, target, container.constants)
     original = network.state_dict()
     differing = [key for key, tensor in original.items() if not torch.equal(tensor, tensors[key])]
     rng = torch.Generator().manual_seed(0)

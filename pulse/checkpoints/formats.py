@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pulse.checkpoints import key_maps
+from pulse.files import printable
 from pulse.generators.base import Generator
 from pulse.generators.stylegan1 import StyleGAN1
 from pulse.generators.stylegan2 import StyleGAN2
@@ -54,7 +55,7 @@ FORMATS: tuple[Format, ...] = (
         StyleGAN2,
         ("synthesis.b4.const", "mapping.fcN.weight", "synthesis.bN.convN.weight",
          "synthesis.bN.convN.affine.weight", "synthesis.bN.torgb.weight"),
-        key_maps.identity,
+        key_maps.from_nvidia_stylegan2,
     ),
     Format(
         "StyleGAN1 (PULSE, in one file)",
@@ -150,7 +151,7 @@ def _nearest(tensors: State) -> str:
             if best is None or share > best[0]:
                 best = share, format_, missing
     assert best is not None
-    first = ", ".join(sorted(tensors)[:3])
+    first = printable(", ".join(sorted(tensors)[:3]), longest=200)
     if best[0] == 0:
         return f"its keys are those of no generator that PULSE knows; the first are {first}"
     return (

@@ -27,6 +27,14 @@ def identity(state: State) -> dict[str, Tensor]:
     return {k: v for k, v in state.items() if k.startswith(("mapping.", "synthesis."))}
 
 
+def from_nvidia_stylegan2(state: State) -> dict[str, Tensor]:
+    """NVIDIA's StyleGAN2 in PyTorch: ours, but that long filters are kept as one row."""
+    return {
+        k: torch.outer(v, v) if k.endswith("resample_filter") and v.ndim == 1 else v
+        for k, v in identity(state).items()
+    }
+
+
 def from_pulse(state: State) -> dict[str, Tensor]:
     """PULSE's `synthesis.pt` and `mapping.pt`, whose keys do not meet."""
     return {
@@ -55,6 +63,8 @@ def from_genforce(state: State) -> dict[str, Tensor]:
         source = f"synthesis.layer{i}"
         epilogue = f"{block}.epi{i % 2 + 1}"
         out[f"{epilogue}.noise.weight"] = state[f"{source}.apply_noise.weight"].flatten()
+        if f"{source}.apply_noise.noise" in state:
+            out[f"{epilogue}.noise.const"] = state[f"{source}.apply_noise.noise"]
         out[f"{epilogue}.style_mod.lin.weight"] = state[f"{source}.style.weight"]
         out[f"{epilogue}.style_mod.lin.bias"] = state[f"{source}.style.bias"]
         conv = f"{block}.{_sg1_conv(i)}"
@@ -75,6 +85,11 @@ def from_genforce(state: State) -> dict[str, Tensor]:
 def from_tensorflow_stylegan1(state: State) -> dict[str, Tensor]:
     """NVIDIA's TensorFlow StyleGAN1: HWIO kernels, (in, out) matrices."""
     out = _tensorflow_mapping(state, "dense")
+    if "synthesis/lod" in state and state["synthesis/lod"] > 0:
+        raise ValueError("saved while it grew: its finest layers do not draw yet (lod above 0)")
+    blur = _filter_of(state, "blur_filter", BLUR_3)
+    if blur.shape != (3, 3):
+        raise ValueError(f"a blur of {len(blur)} taps, expected 3")
     resolution = max(_numbers(state, r"synthesis/(\d+)x\d+/"))
     for i in range(2 * int(math.log2(resolution)) - 2):
         block = f"synthesis.blocks.{_sg1_block(i)}"
@@ -86,6 +101,8 @@ def from_tensorflow_stylegan1(state: State) -> dict[str, Tensor]:
         )
         epilogue = f"{block}.epi{i % 2 + 1}"
         out[f"{epilogue}.noise.weight"] = state[f"{source}/Noise/weight"]
+        if f"synthesis/noise{i}" in state:
+            out[f"{epilogue}.noise.const"] = state[f"synthesis/noise{i}"]
         out[f"{epilogue}.style_mod.lin.weight"] = state[f"{source}/StyleMod/weight"].T
         out[f"{epilogue}.style_mod.lin.bias"] = state[f"{source}/StyleMod/bias"]
         if i == 0:
@@ -96,7 +113,7 @@ def from_tensorflow_stylegan1(state: State) -> dict[str, Tensor]:
         out[f"{conv}.weight"] = _oihw(state[f"{source}/weight"])
         out[f"{conv}.bias"] = state[f"{source}/bias"]
         if conv.endswith("conv0_up"):
-            out[f"{conv}.intermediate.kernel"] = _outer(BLUR_3)[None, None]
+            out[f"{conv}.intermediate.kernel"] = blur[None, None]
     out["synthesis.torgb.weight"] = _oihw(state["synthesis/ToRGB_lod0/weight"])
     out["synthesis.torgb.bias"] = state["synthesis/ToRGB_lod0/bias"]
     return out
@@ -107,10 +124,11 @@ def from_tensorflow_stylegan2(state: State) -> dict[str, Tensor]:
     out = _tensorflow_mapping(state, "fc")
     resolution = max(_numbers(state, r"synthesis/(\d+)x\d+/"))
     out["synthesis.b4.const"] = state["synthesis/4x4/Const/const"][0]
+    taps = _filter_of(state, "resample_kernel", BLUR_4)
     for level in range(2, int(math.log2(resolution)) + 1):
         size = 1 << level
         block, source = f"synthesis.b{size}", f"synthesis/{size}x{size}"
-        out[f"{block}.resample_filter"] = _outer(BLUR_4)
+        out[f"{block}.resample_filter"] = taps
         convs = {"conv1": "Conv"} if size == 4 else {"conv0": "Conv0_up", "conv1": "Conv1"}
         for ours, theirs in convs.items():
             conv, layer = f"{block}.{ours}", f"{source}/{theirs}"
@@ -118,13 +136,14 @@ def from_tensorflow_stylegan2(state: State) -> dict[str, Tensor]:
             out[f"{conv}.weight"] = kernel.flip((2, 3)) if ours == "conv0" else kernel
             out[f"{conv}.bias"] = state[f"{layer}/bias"]
             out |= _tensorflow_affine(state, layer, conv)
-            out[f"{conv}.noise_strength"] = state[f"{layer}/noise_strength"]
+            out[f"{conv}.resample_filter"] = taps
             number = 2 * level - (5 if ours == "conv0" else 4)
-            out[f"{conv}.noise_const"] = state[f"synthesis/noise{number}"][0, 0]
-            out[f"{conv}.resample_filter"] = _outer(BLUR_4)
+            if f"synthesis/noise{number}" in state:
+                out[f"{conv}.noise_strength"] = state[f"{layer}/noise_strength"].reshape([])
+                out[f"{conv}.noise_const"] = state[f"synthesis/noise{number}"][0, 0]
         if f"{source}/Skip/weight" in state:
             out[f"{block}.skip.weight"] = _oihw(state[f"{source}/Skip/weight"]).flip((2, 3))
-            out[f"{block}.skip.resample_filter"] = _outer(BLUR_4)
+            out[f"{block}.skip.resample_filter"] = taps
         # the 'orig' architecture keeps colours of every resolution, and draws with the finest
         final = f"synthesis/ToRGB_lod{int(math.log2(resolution)) - level}"
         for colours in (f"{source}/ToRGB", final if level == math.log2(resolution) else ""):
@@ -224,6 +243,11 @@ def _numbers(state: State, pattern: str) -> set[int]:
 
 def _oihw(weight: Tensor) -> Tensor:
     return weight.permute(3, 2, 0, 1)
+
+
+def _filter_of(state: State, name: str, default: tuple[float, ...]) -> Tensor:
+    """The filter that a TensorFlow network was built with."""
+    return _outer(tuple(state[name].tolist()) if name in state else default)
 
 
 def _outer(taps: tuple[float, ...]) -> Tensor:

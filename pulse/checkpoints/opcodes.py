@@ -6,11 +6,15 @@ import pickletools
 from collections.abc import Callable
 from typing import BinaryIO
 
+from pulse.checkpoints.machine import GET_OPCODES, PUT_OPCODES, Item, Machine
 from pulse.files import printable
 
-PUT_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
-GET_OPCODES = ("GET", "BINGET", "LONG_BINGET")
 FORBIDDEN_OPCODES = ("PERSID", "EXT1", "EXT2", "EXT4")
+MAX_OPERATIONS = 200_000  # a generator, its discriminator and their optimizers take 60,000
+MAX_BITS = 64  # integers of more could make a dictionary crawl, or a product of sizes
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the one larger integer, at the head of old torch files
+GROWTH = 8  # calls copy what they are given, each tensor through three or four of them
+SLACK_BYTES = 1 << 20
 
 IsAllowed = Callable[[str, str], bool]
 
@@ -22,72 +26,64 @@ class ForbiddenError(Exception):
 def refusal(name: str, error: ForbiddenError) -> str:
     """What to tell the user of a forbidden name in the file `name`."""
     return (
-        f"{name} wants to use {printable(str(error))}, which no generator needs: refused, and "
-        "nothing of it was run; get the file from those who made it"
+        f"{name} wants to use {printable(str(error), longest=200)}, which no generator needs: "
+        "refused, and nothing of it was run; get the file from those who made it"
     )
 
 
-def scan(file: BinaryIO, is_allowed: IsAllowed, largest_storage: int | None = None) -> None:
+def scan(
+    file: BinaryIO, is_allowed: IsAllowed, file_bytes: int, *, is_legacy: bool = False
+) -> None:
     """Go through one pickle to its end.
 
-    Python's own reader makes room for as many memo entries as the largest number says, so a
-    number of four bytes could claim all memory; here it must be in proportion.
+    Python's own reader makes room for as many memo entries as the largest number says, hashes
+    tuples within tuples without end, and copies one object a million times; here all of it must
+    be in proportion to the file.
 
     Args:
         file: at the beginning of a pickle; afterwards behind its end.
         is_allowed: whether a module and a name in it may be named.
-        largest_storage: values that a storage kept outside the pickle may claim; None allows any.
+        file_bytes: size of the whole file, for what is in proportion.
+        is_legacy: whether storages come behind the pickle, which says how many values they have.
 
     Raises:
         ForbiddenError: with what is named and not allowed.
         ValueError: if the pickle is torn or its numbers are out of proportion.
     """
-    strings = _Strings()
-    number = 0
+    machine = Machine(most_copied=GROWTH * file_bytes + SLACK_BYTES)
     for seen, (opcode, argument, _) in enumerate(pickletools.genops(file), start=1):
+        if seen > MAX_OPERATIONS:
+            raise ValueError(f"more than {MAX_OPERATIONS:,} operations")
         if opcode.name in FORBIDDEN_OPCODES:
             raise ForbiddenError(f"the opcode {opcode.name}")
-        if opcode.name in PUT_OPCODES and int(argument or 0) > seen:
+        if opcode.name in PUT_OPCODES + GET_OPCODES and int(argument or 0) > seen:
             raise ValueError(f"memo entry {argument} after {seen} operations")
+        if type(argument) is int and argument.bit_length() > MAX_BITS and argument != LEGACY_MAGIC:
+            raise ValueError(f"an integer of {argument.bit_length():,} bits")
         if opcode.name in ("GLOBAL", "INST"):
             module, _, name = str(argument).partition(" ")
             _check(module, name, is_allowed)
-        elif opcode.name == "STACK_GLOBAL" and strings.last_two is not None:
-            # computed names are not seen here; the reader itself checks every name
-            _check(*strings.last_two, is_allowed)
-        elif opcode.name == "BINPERSID" and number > (largest_storage or number):
-            # torch writes the number of values last, before the reference to a storage
-            raise ValueError(f"a storage claims {number:,} values in {largest_storage:,} bytes")
-        strings.follow(opcode.name, argument)
-        number = argument if type(argument) is int and "PUT" not in opcode.name else number
-
-
-class _Strings:
-    """The strings that a pickle has just put on its stack, those from its memo included."""
-
-    def __init__(self) -> None:
-        self.recent: list[str | None] = [None, None]
-        self.memo: dict[int, str | None] = {}
-
-    @property
-    def last_two(self) -> tuple[str, str] | None:
-        """The last two things on the stack, if both are strings."""
-        first, second = self.recent
-        return (first, second) if first is not None and second is not None else None
-
-    def follow(self, opcode: str, argument: object) -> None:
-        """Go one operation on."""
-        if opcode == "MEMOIZE":
-            self.memo[len(self.memo)] = self.recent[1]
-        elif opcode in PUT_OPCODES:
-            self.memo[int(str(argument))] = self.recent[1]
-        elif opcode in GET_OPCODES:
-            self.recent = [self.recent[1], self.memo.get(int(str(argument)))]
-        else:
-            is_string = isinstance(argument, str) and opcode != "GLOBAL"
-            self.recent = [self.recent[1], str(argument)] if is_string else [None, None]
+        taken = machine.step(opcode, argument)
+        if opcode.name == "STACK_GLOBAL":
+            _check(_text(taken[0]), _text(taken[1]), is_allowed)
+        elif opcode.name == "BINPERSID" and is_legacy:
+            _check_storage(taken[0], file_bytes)
 
 
 def _check(module: str, name: str, is_allowed: IsAllowed) -> None:
     if not is_allowed(module, name):
         raise ForbiddenError(f"{module}.{name}")
+
+
+def _text(item: Item) -> str:
+    if item.text is None:
+        raise ForbiddenError("a name that it puts together")
+    return item.text
+
+
+def _check_storage(reference: Item, file_bytes: int) -> None:
+    """A reference to a storage is ("storage", type, key, device, number of values, ...)."""
+    number = reference.parts[4].number if len(reference.parts) > 4 else None
+    if number is None or not 0 <= number <= file_bytes:
+        claim = "no number of" if number is None else f"{number:,}"
+        raise ValueError(f"a storage claims {claim} values in {file_bytes:,} bytes")

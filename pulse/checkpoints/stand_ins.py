@@ -6,8 +6,9 @@ checked: shapes against the data, tensors against their storage, numbers only in
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from pulse.checkpoints.opcodes import ForbiddenError
 from pulse.checkpoints.torch_files import read_nested_storage
+
+MAX_DIMENSIONS = 8  # convolutions have four, rosinality's have five
 
 
 class Sealed(type):
@@ -55,6 +58,8 @@ class Dict(dict[Any, Any], metaclass=Sealed):
 class Module(metaclass=Sealed):
     """Stands in for a PyTorch module or a TensorFlow network: its state and nothing else."""
 
+    state: object = None  # of those that a pickle makes without calling the class
+
     def __init__(self, *_: object) -> None:
         self.state: object = {}
 
@@ -93,6 +98,15 @@ class Array(metaclass=Sealed):
 
     def __init__(self) -> None:
         self.values: NDArray[Any] = np.empty(0)
+        self._tensor: Tensor | None = None
+
+    @property
+    def tensor(self) -> Tensor:
+        """The values as a tensor; one copy however often it is asked for."""
+        if self._tensor is None:
+            native = self.values.dtype.newbyteorder("=")
+            self._tensor = torch.from_numpy(self.values.astype(native, order="C"))
+        return self._tensor
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -100,24 +114,37 @@ class Array(metaclass=Sealed):
         _, shape, dtype, is_fortran, data = state
         if isinstance(data, str):
             data = data.encode("latin1")  # strings of Python 2 held bytes
-        if not isinstance(dtype, NumberType) or not isinstance(data, bytes):
+        self.fill(shape, dtype, data, "F" if is_fortran else "C")
+
+    def fill(self, shape: object, dtype: object, data: object, order: Literal["C", "F"]) -> None:
+        """Take the values from bytes that must be as many as the shape and the type say."""
+        if not isinstance(dtype, NumberType) or not isinstance(data, bytes | bytearray):
             raise TypeError("an array without a number type or data")
-        _check_sizes(shape)
+        shape = _check_sizes(shape)
         expected = int(np.prod(shape, dtype=object)) * dtype.dtype.itemsize
         if expected != len(data):
             raise ValueError(f"an array of shape {shape} with {len(data)} bytes, not {expected}")
         flat = np.frombuffer(data, dtype.dtype)
-        self.values = flat.reshape(shape, order="F" if is_fortran else "C")
+        self.values = flat.reshape(shape, order=order)
 
 
-def _check_sizes(shape: object) -> None:
-    whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
-    if not whole:
-        raise ValueError(f"a shape of {shape!r}, expected whole numbers from 0")
+def _check_sizes(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a shape of {reprlib.repr(shape)}, expected {MAX_DIMENSIONS} at most")
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
+        raise ValueError(f"a shape of {reprlib.repr(shape)}, expected whole numbers from 0")
+    return shape
 
 
 def _new_array(_type: object, _shape: object, _code: object) -> Array:
     return Array()
+
+
+def _from_buffer(data: object, dtype: object, shape: object, order: object = "C") -> Array:
+    """An array as protocol 5 writes it."""
+    array = Array()
+    array.fill(shape, dtype, data, "F" if order == "F" else "C")
+    return array
 
 
 def _scalar(dtype: object, data: object) -> Any:  # noqa: ANN401 (a Python number)
@@ -134,6 +161,11 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise TypeError("bytes that are no latin-1 text")
     return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """Empty bytes as protocol 2 writes them; with a number it would make as many."""
+    return b""
 
 
 def _persistent(meta: object) -> Module:
@@ -176,6 +208,7 @@ def _parameter(data: object, *_: object) -> Tensor:
 
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
 _BUILTINS = ("builtins", "__builtin__")
 
 # Everything that a pickle may name, and what stands in for it.
@@ -184,7 +217,7 @@ _TABLE: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): Function(_tensor),
     ("torch._utils", "_rebuild_parameter"): Function(_parameter),
     ("torch.storage", "_load_from_bytes"): Function(_storage),
-    ("torch", "Size"): Function(tuple),
+    ("torch", "Size"): Function(_check_sizes),
     ("collections", "OrderedDict"): Dict,
     ("dnnlib.util", "EasyDict"): Dict,
     ("dnnlib", "EasyDict"): Dict,
@@ -193,7 +226,9 @@ _TABLE: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): NumberType,
     ("_codecs", "encode"): Function(_encode),
     **{(module, "_reconstruct"): Function(_new_array) for module in _ARRAY_MODULES},
+    **{(module, "_frombuffer"): Function(_from_buffer) for module in _NUMERIC_MODULES},
     **{(module, "scalar"): Function(_scalar) for module in _ARRAY_MODULES},
+    **{(module, "bytes"): Function(_no_bytes) for module in _BUILTINS},
     **{(module, kind.__name__): Function(kind) for module in _BUILTINS for kind in (set, list)},
 }
 

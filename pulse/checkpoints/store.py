@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from pulse.checkpoints.catalog import CatalogEntry
@@ -37,14 +38,26 @@ def verify(entry: CatalogEntry, folder: Path) -> str:
     Raises:
         WeightsError: if it is missing, unreadable or not the file it was.
     """
-    path = path_of(entry, folder)
-    found = sha256_of(path)
-    if (known := known_sha256(entry, folder)) not in (None, found):
-        raise WeightsError(
-            f"the generator {printable_path(path)} has SHA-256 {found}, expected {known}: it was "
-            "damaged or replaced; delete it and download it again"
-        )
+    found = sha256_of(path_of(entry, folder))
+    compare(entry, folder, found)
     return found
+
+
+def compare(entry: CatalogEntry, folder: Path, found: str) -> None:
+    """Compare the SHA-256 of a file with what is known of it; the first one seen is recorded.
+
+    Raises:
+        WeightsError: if it is not the file it was.
+    """
+    known = known_sha256(entry, folder)
+    if known is None:  # put there by hand
+        with suppress(WeightsError):  # in a folder that others keep
+            record_sha256(entry, folder, found)
+    elif known != found:
+        raise WeightsError(
+            f"the generator {printable_path(path_of(entry, folder))} has SHA-256 {found}, expected "
+            f"{known}: it was damaged or replaced; delete it and download it again"
+        )
 
 
 def known_sha256(entry: CatalogEntry, folder: Path) -> str | None:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
+import re
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from pulse.checkpoints.opcodes import ForbiddenError, refusal, scan
+from pulse.checkpoints.opcodes import SLACK_BYTES, ForbiddenError, refusal, scan
+from pulse.checkpoints.tables import as_table, check_name
 from pulse.errors import WeightsError
 from pulse.files import printable, printable_path
 
 LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages
-CONTENT = 3  # which of them is the content
-SLACK_BYTES = 1 << 20
+ZIP_MAGIC = b"PK\x03\x04"
+MAX_TABLES = 10_000  # an optimizer keeps one for each parameter
+MAX_DEPTH = 10
 DTYPES = ("float16", "float32", "float64", "bfloat16", "uint8", "int8", "int16", "int32", "int64",
           "bool")  # fmt: skip
 STORAGES = ("Half", "Float", "Double", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool")
@@ -35,6 +38,8 @@ KNOWN = frozenset((
     *(("torch", name) for name in DTYPES), *(("torch", f"{name}Storage") for name in STORAGES),
 ))  # fmt: skip
 
+# How torch's own safe reader names what it refuses.
+UNSUPPORTED = re.compile(r"Unsupported (?:global|class|operand): (?:GLOBAL )?([\w.]+)")
 TORCH_ERRORS = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, OverflowError, MemoryError, RecursionError, AssertionError, struct.error,
@@ -58,10 +63,14 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"cannot read {name}: {error.strerror or error}") from error
     except TORCH_ERRORS as error:
-        # the first line only: torch goes on to advise trusting the file
-        reason = printable(str(error).split("\n")[0].strip())[:200] or type(error).__name__
+        if found := UNSUPPORTED.search(str(error)):
+            raise WeightsError(refusal(name, ForbiddenError(found[1]))) from error
+        # the first sentence only: torch goes on to advise trusting the file
+        text = re.sub(r"^\[enforce fail at [^\]]*\][ .]*", "", str(error).strip())
+        reason = re.split(r"\n|\. |\s+\(Could", text, maxsplit=1)[0]
+        shown = printable(reason, longest=200) or type(error).__name__
         raise WeightsError(
-            f"{name} is no whole file of torch.save ({reason}); download it again"
+            f"{name} is no whole file of torch.save ({shown}); download it again"
         ) from error
 
 
@@ -97,17 +106,17 @@ def _check(file: BinaryIO) -> None:
     """Refuse a file that names what it should not, or whose parts are larger than it is."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if zipfile.is_zipfile(file):
-        _check_zip(file, size)
-    else:
-        file.seek(0)
-        _check_legacy(file, size)
+    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC  # torch too goes by the first bytes alone
+    file.seek(0)
+    (_check_zip if is_zip else _check_legacy)(file, size)
 
 
 def _check_zip(file: BinaryIO, size: int) -> None:
     """Torch stores without compression, so the parts together are no larger than the file."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        if not any(entry.filename.endswith("/data.pkl") for entry in entries):
+            raise ValueError("a zip file of something else: it has no data.pkl")
         claimed = sum(entry.file_size for entry in entries)
         if len({entry.filename for entry in entries}) != len(entries):
             raise ValueError("two parts of one name")
@@ -115,28 +124,33 @@ def _check_zip(file: BinaryIO, size: int) -> None:
             raise ValueError(f"its parts claim {claimed:,} bytes in a file of {size:,}")
         for entry in entries:
             if entry.filename.endswith("data.pkl"):
-                scan(io.BytesIO(archive.read(entry)), _is_known)
+                scan(io.BytesIO(archive.read(entry)), _is_known, size)
 
 
 def _check_legacy(file: BinaryIO, size: int) -> None:
     """The old format says how many values a storage has before they come: no more than the file."""
-    for number in range(LEGACY_PICKLES):
-        scan(file, _is_known, size if number == CONTENT else None)
+    for _ in range(LEGACY_PICKLES):
+        scan(file, _is_known, size, is_legacy=True)
 
 
-def _flat(content: object, prefix: str = "", depth: int = 0) -> dict[str, Tensor]:
+def _flat(content: object) -> dict[str, Tensor]:
     """Tensors of nested tables as one; everything that is no tensor is left out."""
-    if depth > 10:
+    return as_table(_leaves(content, "", 0, [0])) if isinstance(content, Mapping) else {}
+
+
+def _leaves(
+    table: Mapping[object, object], prefix: str, depth: int, seen: list[int]
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a table and those inside it; `seen` counts the tables."""
+    seen[0] += 1
+    check_name(prefix)
+    if depth > MAX_DEPTH or seen[0] > MAX_TABLES:
         raise ValueError("tables within tables without end")
-    tensors: dict[str, Tensor] = {}
-    if not isinstance(content, Mapping):
-        return tensors
-    for key, value in content.items():
+    for key, value in table.items():
         if isinstance(value, Tensor):
-            tensors[f"{prefix}{key}"] = _dense(value)
+            yield f"{prefix}{key}", _dense(value)
         elif isinstance(value, Mapping):
-            tensors |= _flat(value, f"{prefix}{key}.", depth + 1)
-    return tensors
+            yield from _leaves(value, f"{prefix}{key}.", depth + 1, seen)
 
 
 def _dense(tensor: Tensor) -> Tensor:

@@ -28,17 +28,22 @@ def list_(as_json: bool) -> None:
 @weights.command()
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(source: str, as_json: bool) -> None:
+@click.option("--tensors", is_flag=True, help="List every tensor with its shape too.")
+def info(source: str, as_json: bool, tensors: bool) -> None:
     """Say what a weights file is."""
     from pulse.checkpoints.load import load_network
-    from pulse.cli.weights_text import describe
+    from pulse.cli.weights_text import describe, tensor_lines
 
-    description = describe(source, load_network(source))
+    loaded = load_network(source)
+    description = describe(source, loaded)
+    lines = tensor_lines(loaded.network) if tensors else []
     if as_json:
-        click.echo(json.dumps(description))
+        click.echo(json.dumps(description | ({"shapes": lines} if tensors else {})))
         return
     for name, value in description.items():
-        click.echo(f"{name + ':':<14}{value}")
+        click.echo(f"{name + ':':<16}{value}")
+    for line in lines:
+        click.echo(f"  {line}")
 
 
 @weights.command()

@@ -15,7 +15,8 @@ from pulse.checkpoints.load import Loaded, embedded_path, load_network
 from pulse.checkpoints.store import is_present
 from pulse.cli.bars import show_on
 from pulse.errors import WeightsError
-from pulse.files import cache_dir
+from pulse.files import cache_dir, printable, printable_path
+from pulse.generators.base import Generator
 from pulse.pretrained import bank_of, choose_class, prior_of
 from pulse.settings import EMBEDDED
 
@@ -67,7 +68,8 @@ def describe(source: str, loaded: Loaded) -> dict[str, Any]:
     network = loaded.network
     state = network.state_dict()
     return {
-        "file": ", ".join(str(path) for path in loaded.paths),
+        "file": ", ".join(printable_path(path) for path in loaded.paths),
+        "size": f"{sum(path.stat().st_size for path in loaded.paths):,} bytes",
         "format": loaded.format,
         "architecture": network.architecture,
         "resolution": network.resolution,
@@ -79,9 +81,26 @@ def describe(source: str, loaded: Loaded) -> dict[str, Any]:
         "mapping": "yes" if network.has_mapping else "no",
         "tensors": len(state),
         "values": sum(tensor.numel() for tensor in state.values()),
-        "licence": licence_of(source, loaded) or "unknown; ask those who made it",
+        "built with": _constants(network) or "nothing unusual stated",
+        "licence": printable(licence_of(source, loaded) or "unknown; ask those who made it"),
+        "converted from": _origin(loaded.metadata) or "nothing stated",
         "sha256": loaded.sha256,
     }
+
+
+def tensor_lines(network: Generator) -> list[str]:
+    """Every tensor of a generator with its shape."""
+    return [f"{name} {tuple(tensor.shape)}" for name, tensor in network.state_dict().items()]
+
+
+def _constants(network: Generator) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in network.constants.stated().items())
+
+
+def _origin(metadata: Mapping[str, str]) -> str:
+    """Where a converted file says that it comes from."""
+    parts = (metadata.get("source_format"), metadata.get("source_sha256"))
+    return printable(", ".join(part for part in parts if part), longest=200)
 
 
 def download_entry(name: str) -> Path:

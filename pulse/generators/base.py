@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pulse.generators.constants import Constants
 from pulse.generators.mapping import MappingNetwork
 from pulse.shapes import check_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+DEFAULTS = Constants()
 
 
 class Generator(nn.Module, ABC):
@@ -34,6 +37,7 @@ class Generator(nn.Module, ABC):
         num_classes: how many classes it was trained with; 0 for most. Where there are classes,
             `choose_class` comes before `mapping`.
         has_mapping: whether the weights hold the mapping network.
+        constants: what it was built with that no tensor tells.
         mapping: z (B, z_dim) ~ N(0, I) to w (B, D), without truncation.
         synthesis: ws (B, L, D) and one (B or 1, 1, size, size) noise map for each entry of
             `noise_sizes` to pictures (B, 3, H, W), nominally in [-1, 1].
@@ -47,14 +51,22 @@ class Generator(nn.Module, ABC):
     noise_sizes: tuple[int, ...]
     num_classes: int = 0
     has_mapping: bool = True
+    constants: Constants = DEFAULTS
 
     mapping: nn.Module
     synthesis: nn.Module
 
     @classmethod
     @abstractmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Generator:
-        """Build a generator from tensors alone; every size is inferred from their shapes."""
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], constants: Constants = DEFAULTS
+    ) -> Generator:
+        """Build a generator from tensors; every size is inferred from their shapes.
+
+        Args:
+            state: tensors under the names of the class.
+            constants: what no tensor tells.
+        """
 
     @property
     def w_avg(self) -> Tensor:

@@ -73,15 +73,16 @@ class FilteredLeakyReLU(torch.autograd.Function):
         up: int,
         down: int,
         crop: int,
+        clamp: float,
     ) -> Tensor:
-        """Map x (B, C, H, W); `crop` as in `upsample`."""
+        """Map x (B, C, H, W); `crop` as in `upsample`, `clamp` where samples are cut off."""
         ctx.factors = up, down, crop
         y = upsample(x, up_taps, up, crop)
         is_negative = y < 0
         y = F.leaky_relu_(y, LEAKY_SLOPE).mul_(ACTIVATION_GAIN)
-        is_inside = y.abs() <= CLAMP
+        is_inside = y.abs() <= clamp
         ctx.save_for_backward(up_taps, down_taps, is_negative, is_inside)
-        return downsample(y.clamp_(-CLAMP, CLAMP), down_taps, down)
+        return downsample(y.clamp_(-clamp, clamp), down_taps, down)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -93,4 +94,4 @@ class FilteredLeakyReLU(torch.autograd.Function):
         g = torch.where(is_negative, LEAKY_SLOPE * g, g)
         g = torch.where(is_inside, ACTIVATION_GAIN * g, 0)
         g = downsample(F.pad(g, [crop] * 4), mirrored(up_taps), up) * up**2
-        return g, None, None, None, None, None
+        return g, None, None, None, None, None, None

@@ -31,7 +31,9 @@ class MappingNetwork(nn.Module):
         num_classes: size of a label; 0 where the network takes none.
     """
 
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, state: Mapping[str, Tensor], lr_multiplier: float = MAPPING_LR_MULTIPLIER
+    ) -> None:
         """Read the sizes from the tensors named `mapping.*`.
 
         Raises:
@@ -57,7 +59,7 @@ class MappingNetwork(nn.Module):
                 f"{sizes[0] - self.z_dim} of the label"
             )
         for i in layers:
-            layer = Dense(sizes[i], sizes[i + 1], lr_multiplier=MAPPING_LR_MULTIPLIER)
+            layer = Dense(sizes[i], sizes[i + 1], lr_multiplier=lr_multiplier)
             self.add_module(f"fc{i}", layer)
         self.register_buffer("w_avg", torch.empty(self.w_dim))
         self.chosen_class: int | None = None

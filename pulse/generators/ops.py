@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,19 +21,42 @@ def normalize_second_moment(z: Tensor) -> Tensor:
     return z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which operations on the device of x keep the precision of what they are given.
+
+    The original networks compute styles, waves and norms in single precision, and only features
+    in half; autocast would compute the former in half too.
+    """
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def is_half(x: Tensor) -> bool:
+    """Whether operations on x are in float16, whose largest number is 65504."""
+    kind = x.device.type
+    is_cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return is_cast or x.dtype == torch.float16
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Bring x to single precision, unless its own is higher."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def upsample_filtered(x: Tensor, taps: Tensor) -> Tensor:
     """Double the size by zero insertion and a low-pass filter (Karras et al. 2020, section 4.1).
 
     Args:
         x: (B, C, H, W).
-        taps: (K, K) with K even and a sum of 1.
+        taps: (K, K) with K at least 2 and a sum of 1.
 
     Returns:
         (B, C, 2H, 2W).
     """
-    C = x.shape[1]
+    C, size = x.shape[1], taps.shape[-1]
     kernel = (4 * taps).expand(C, 1, -1, -1)  # 4: zero insertion quarters the mean
-    return F.conv_transpose2d(x, kernel, stride=2, padding=taps.shape[-1] // 2 - 1, groups=C)
+    y = F.conv_transpose2d(x, kernel, stride=2, padding=size // 2 - 1, groups=C)
+    return y if size % 2 == 0 else y[..., :-1, :-1]
 
 
 def filter_depthwise(x: Tensor, taps: Tensor, padding: int) -> Tensor:

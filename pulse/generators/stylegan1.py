@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulse.generators.base import Generator
+from pulse.generators.base import DEFAULTS, Generator
+from pulse.generators.constants import Constants, given
 from pulse.generators.ops import (
     LEAKY_SLOPE,
     Dense,
@@ -33,16 +34,16 @@ FUSED_FROM_PX = 128
 class MappingNetwork(nn.Module):
     """The mapping network: z (B, z_dim) to w (B, D)."""
 
-    def __init__(self, z_dim: int, widths: Sequence[int], *, has_w_avg: bool) -> None:
+    def __init__(
+        self, z_dim: int, widths: Sequence[int], lr_multiplier: float, *, has_w_avg: bool
+    ) -> None:
         super().__init__()
         if has_w_avg:
             self.register_buffer("w_avg", torch.empty(widths[-1]))
         self.num_layers = len(widths)
         sizes = [z_dim, *widths]
         for i in range(self.num_layers):
-            layer = Dense(
-                sizes[i], sizes[i + 1], gain=CONV_GAIN, lr_multiplier=MAPPING_LR_MULTIPLIER
-            )
+            layer = Dense(sizes[i], sizes[i + 1], gain=CONV_GAIN, lr_multiplier=lr_multiplier)
             self.add_module(f"dense{i}", layer)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -85,10 +86,10 @@ class Blur(nn.Module):
 class UpConv(Conv):
     """Nearest-neighbour upscaling, 3x3 convolution, blur, bias."""
 
-    def __init__(self, in_channels: int, out_channels: int, out_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, is_fused: bool) -> None:
         super().__init__(in_channels, out_channels, 3, CONV_GAIN)
         self.intermediate = Blur()
-        self.is_fused = out_size >= FUSED_FROM_PX
+        self.is_fused = is_fused
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, I, H, W) to (B, O, 2H, 2W)."""
@@ -106,11 +107,13 @@ class UpConv(Conv):
 
 
 class NoiseInjection(nn.Module):
-    """Noise with a learned strength for each channel."""
+    """Noise with a learned strength for each channel; some files keep the map of training."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, const_size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels))
+        if const_size:
+            self.register_buffer("const", torch.empty(1, 1, const_size, const_size))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add noise (B or 1, 1, H, W) to x (B, C, H, W)."""
@@ -133,9 +136,9 @@ class StyleModulation(nn.Module):
 class Epilogue(nn.Module):
     """What follows each convolution: noise, leaky ReLU, instance normalisation, style."""
 
-    def __init__(self, channels: int, w_dim: int) -> None:
+    def __init__(self, channels: int, w_dim: int, const_size: int = 0) -> None:
         super().__init__()
-        self.noise = NoiseInjection(channels)
+        self.noise = NoiseInjection(channels, const_size)
         self.style_mod = StyleModulation(channels, w_dim)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
@@ -147,13 +150,13 @@ class Epilogue(nn.Module):
 class InputBlock(nn.Module):
     """The learned constant at 4x4 and one convolution."""
 
-    def __init__(self, channels: int, w_dim: int) -> None:
+    def __init__(self, channels: int, w_dim: int, const_size: int = 0) -> None:
         super().__init__()
         self.const = nn.Parameter(torch.empty(1, channels, 4, 4))
         self.bias = nn.Parameter(torch.empty(channels))
-        self.epi1 = Epilogue(channels, w_dim)
+        self.epi1 = Epilogue(channels, w_dim, const_size)
         self.conv = Conv(channels, channels, 3, CONV_GAIN)
-        self.epi2 = Epilogue(channels, w_dim)
+        self.epi2 = Epilogue(channels, w_dim, const_size)
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Map ws (B, 2, D) and two noise maps to (B, C, 4, 4)."""
@@ -165,12 +168,14 @@ class InputBlock(nn.Module):
 class UpBlock(nn.Module):
     """One resolution: an upscaling convolution and a plain one."""
 
-    def __init__(self, in_channels: int, channels: int, w_dim: int, size: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, w_dim: int, const_size: int = 0, *, is_fused: bool
+    ) -> None:
         super().__init__()
-        self.conv0_up = UpConv(in_channels, channels, size)
-        self.epi1 = Epilogue(channels, w_dim)
+        self.conv0_up = UpConv(in_channels, channels, is_fused=is_fused)
+        self.epi1 = Epilogue(channels, w_dim, const_size)
         self.conv1 = Conv(channels, channels, 3, CONV_GAIN)
-        self.epi2 = Epilogue(channels, w_dim)
+        self.epi2 = Epilogue(channels, w_dim, const_size)
 
     def forward(self, x: Tensor, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Map x (B, I, H, W), ws (B, 2, D) and two noise maps to (B, C, 2H, 2W)."""
@@ -181,11 +186,22 @@ class UpBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """Blocks of two convolutions each from 4x4 up to the resolution, then one 1x1 to colours."""
 
-    def __init__(self, sizes: Sequence[int], channels: Sequence[int], w_dim: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        channels: Sequence[int],
+        w_dim: int,
+        is_upscaling_fused: float | None = None,
+        *,
+        has_noise_const: bool = False,
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleDict({"4x4": InputBlock(channels[0], w_dim)})
+        self.blocks = nn.ModuleDict({"4x4": InputBlock(channels[0], w_dim, 4 * has_noise_const)})
         for i, size in enumerate(sizes[1:]):
-            self.blocks[f"{size}x{size}"] = UpBlock(channels[i], channels[i + 1], w_dim, size)
+            is_fused = bool(given(is_upscaling_fused, size >= FUSED_FROM_PX))
+            self.blocks[f"{size}x{size}"] = UpBlock(
+                channels[i], channels[i + 1], w_dim, size * has_noise_const, is_fused=is_fused
+            )
         self.torgb = Conv(channels[-1], 3, 1, gain=1)
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
@@ -216,8 +232,9 @@ class StyleGAN1(Generator):
 
     architecture = "stylegan1"
 
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, state: Mapping[str, Tensor], constants: Constants = DEFAULTS) -> None:
         super().__init__()
+        self.constants = constants
         style_key = "synthesis.blocks.{0}x{0}.epi1.style_mod.lin.weight"
         sizes = block_sizes(state, style_key)
         if not sizes:
@@ -232,22 +249,35 @@ class StyleGAN1(Generator):
         self.has_mapping = bool(dense)
         self.z_dim = dense[0].shape[1] if dense else self.w_dim
         widths = [weight.shape[0] for weight in dense]
+        if widths and widths[-1] != self.w_dim:
+            raise ValueError(
+                f"the mapping network gives styles of {widths[-1]} numbers, but the synthesis "
+                f"network takes {self.w_dim}: they are not of one generator"
+            )
         has_w_avg = "mapping.w_avg" in state
+        lr_multiplier = given(constants.mapping_lr_multiplier, MAPPING_LR_MULTIPLIER)
         self.mapping = (
-            MappingNetwork(self.z_dim, widths, has_w_avg=has_w_avg) if dense else AbsentMapping()
+            MappingNetwork(self.z_dim, widths, lr_multiplier, has_w_avg=has_w_avg)
+            if dense
+            else AbsentMapping()
         )
         channels = [state[style_key.format(size)].shape[0] // 2 for size in sizes]
-        self.synthesis = SynthesisNetwork(sizes, channels, self.w_dim)
+        self.synthesis = SynthesisNetwork(
+            sizes, channels, self.w_dim, constants.is_upscaling_fused,
+            has_noise_const="synthesis.blocks.4x4.epi1.noise.const" in state,
+        )  # fmt: skip
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> StyleGAN1:
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], constants: Constants = DEFAULTS
+    ) -> StyleGAN1:
         """Build from PULSE's `synthesis.pt` and `mapping.pt`, their names under these prefixes.
 
         Raises:
             ValueError: naming the keys or the shape that do not fit.
         """
         with torch.device("meta"):
-            G = cls(state)
+            G = cls(state, constants)
         load_frozen(G, state)
         return G
 
@@ -256,3 +286,8 @@ class StyleGAN1(Generator):
         """The mean style (D,); zero where the weights hold none, as PULSE's do."""
         buffers = dict(self.mapping.named_buffers())
         return buffers.get("w_avg", super().w_avg)
+
+    def stored_noise(self) -> list[Tensor]:
+        """The noise maps that were fixed in training, (1, 1, size, size); zeros where none are."""
+        kept = [v for k, v in self.synthesis.named_buffers() if k.endswith(".noise.const")]
+        return kept or super().stored_noise()

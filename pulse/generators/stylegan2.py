@@ -18,15 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulse.generators.base import Generator
-from pulse.generators.mapping import MappingNetwork
+from pulse.generators.base import DEFAULTS, Generator
+from pulse.generators.constants import Constants, given
+from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
 from pulse.generators.ops import (
     LEAKY_SLOPE,
     Dense,
+    at_least_single,
     block_sizes,
     filter_depthwise,
+    is_half,
     load_frozen,
     upsample_filtered,
+    without_autocast,
 )
 
 if TYPE_CHECKING:
@@ -43,44 +47,72 @@ class StyledConv(nn.Module):
     noise_const: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, size: int, taps: int,
-                 *, up: bool) -> None:  # fmt: skip
+                 *, up: bool, has_noise: bool = True, clamp: float = math.inf) -> None:  # fmt: skip
         super().__init__()
         self.up = up
+        self.clamp = clamp
+        self.has_noise = has_noise
         self.affine = Dense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.empty(out_channels))
-        self.noise_strength = nn.Parameter(torch.empty([]))
-        self.register_buffer("noise_const", torch.empty(size, size))
+        if has_noise:
+            self.noise_strength = nn.Parameter(torch.empty([]))
+            self.register_buffer("noise_const", torch.empty(size, size))
         self.register_buffer("resample_filter", torch.empty(taps, taps))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
         """Map x (B, I, H, W) with style w (B, D) to (B, O, H, W), or (B, O, 2H, 2W) if `up`."""
-        styles = self.affine(w)  # (B, I)
-        demodulation = self.demodulation(styles)  # (B, O)
-        x = self.convolve(x * styles[:, :, None, None])
-        x = x * demodulation[:, :, None, None] + noise * self.noise_strength
+        styles: Tensor = self.affine(w)  # (B, I)
+        weight: Tensor = self.weight
+        if is_half(x):
+            styles, weight = in_range(styles, weight)
+        demodulation = self.demodulation(styles, weight).to(x.dtype)  # (B, O)
+        x = self.convolve(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype))
+        x = x * demodulation[:, :, None, None]
+        if noise is not None:
+            x = x + noise * self.noise_strength
         x = x + self.bias[:, None, None]
-        return F.leaky_relu(x, LEAKY_SLOPE) * ACTIVATION_GAIN
+        return clamped(F.leaky_relu(x, LEAKY_SLOPE) * ACTIVATION_GAIN, self.clamp)
 
-    def demodulation(self, styles: Tensor) -> Tensor:
+    def demodulation(self, styles: Tensor, weight: Tensor) -> Tensor:
         """What brings each output channel back to unit variance (equation 3): (B, O)."""
-        squares = self.weight.square().sum((2, 3))  # (O, I)
-        return (styles.square() @ squares.T + 1e-8).rsqrt()
+        with without_autocast(styles):
+            squares = at_least_single(weight).square().sum((2, 3))  # (O, I)
+            return (at_least_single(styles).square() @ squares.T + 1e-8).rsqrt()
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""
         if not self.up:
-            return F.conv2d(x, self.weight, padding=1)
-        x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
-        padding = self.resample_filter.shape[0] // 2 - 1
-        return filter_depthwise(x, 4 * self.resample_filter, padding)
+            return F.conv2d(x, weight, padding=1)
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
+        taps = self.resample_filter.shape[0]
+        x = filter_depthwise(x, 4 * self.resample_filter, padding=(taps - 1) // 2)
+        return x if taps % 2 == 0 else x[..., :-1, :-1]  # no odd filter has its centre between
+
+
+def in_range(styles: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Styles (B, I) and weights (O, I, k, k) that half precision has room for, in single precision.
+
+    The largest style becomes 1 and no sum of weights more than sqrt(I k k); demodulation undoes it.
+    """
+    styles, weight = at_least_single(styles), at_least_single(weight)
+    tiny = torch.finfo(torch.float32).tiny  # all may be 0
+    styles = styles / styles.abs().amax(1, keepdim=True).clamp(min=tiny)
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
+    return styles, weight / (largest * math.sqrt(weight[0].numel()))
+
+
+def clamped(x: Tensor, clamp: float) -> Tensor:
+    """Cut off what is further than `clamp` from 0, as networks trained in half precision do."""
+    return x if clamp == math.inf else x.clamp(-clamp, clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to three channels, without demodulation."""
 
-    def __init__(self, in_channels: int, w_dim: int) -> None:
+    def __init__(self, in_channels: int, w_dim: int, clamp: float = math.inf) -> None:
         super().__init__()
+        self.clamp = clamp
         self.affine = Dense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.empty(3))
@@ -92,7 +124,7 @@ class ToRGB(nn.Module):
         # three outputs: cheaper to scale the few weights than all activations
         weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
         rgb = weight @ x.flatten(2)  # (B, 3, HW)
-        return rgb.unflatten(2, x.shape[2:]) + self.bias[:, None, None]
+        return clamped(rgb.unflatten(2, x.shape[2:]) + self.bias[:, None, None], self.clamp)
 
 
 class Shortcut(nn.Module):
@@ -120,7 +152,9 @@ class BlockPlan:
         size: pixels a side.
         in_channels: channels of the block before; 0 for the first, which starts from a constant.
         channels: channels it gives.
-        taps: size of the resampling filters.
+        taps: sizes of the resampling filters of the block and of its convolutions.
+        has_noise: whether its convolutions take noise maps.
+        clamp: where its activations are cut off; inf for nowhere.
         has_shortcut: whether its features are added to those that it took.
         has_torgb: whether it draws.
     """
@@ -128,22 +162,40 @@ class BlockPlan:
     size: int
     in_channels: int
     channels: int
-    taps: int
+    taps: tuple[int, ...]
+    has_noise: bool
+    clamp: float
     has_shortcut: bool
     has_torgb: bool
 
+    @property
+    def num_noise_maps(self) -> int:
+        """How many noise maps it takes, one for each convolution."""
+        return (len(self.taps) - 1) * self.has_noise
 
-def plan_blocks(state: Mapping[str, Tensor], sizes: Sequence[int]) -> list[BlockPlan]:
+
+def filter_taps(state: Mapping[str, Tensor], key: str) -> int:
+    """The size of a stored resampling filter.
+
+    Raises:
+        ValueError: if there is none, or it is no square of two or more.
+    """
+    if key not in state:
+        raise ValueError(f"no key {key}")
+    shape = tuple(state[key].shape)
+    if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
+        raise ValueError(f"{key} has shape {shape}, expected a square of 2 or more")
+    return shape[0]
+
+
+def plan_blocks(
+    state: Mapping[str, Tensor], sizes: Sequence[int], clamp: float = math.inf
+) -> list[BlockPlan]:
     """Read the plans of the blocks of these sizes from the names and shapes of the tensors.
 
     Raises:
-        ValueError: if the filter has an odd size, or the network draws other than 3 channels.
+        ValueError: if a filter is missing or odd, or the network draws other than 3 channels.
     """
-    taps = tuple(state["synthesis.b4.resample_filter"].shape)
-    if len(taps) != 2 or taps[0] != taps[1] or taps[0] % 2:
-        raise ValueError(
-            f"synthesis.b4.resample_filter has shape {taps}, expected a square of even size"
-        )
     colours = state[f"synthesis.b{sizes[-1]}.torgb.weight"].shape[0]
     if colours != 3:
         raise ValueError(f"synthesis.b{sizes[-1]} draws {colours} channels, expected 3")
@@ -155,7 +207,12 @@ def plan_blocks(state: Mapping[str, Tensor], sizes: Sequence[int]) -> list[Block
             size=size,
             in_channels=before,
             channels=here,
-            taps=taps[0],
+            taps=tuple(
+                filter_taps(state, f"synthesis.b{size}.{module}resample_filter")
+                for module in (("", "conv0.", "conv1.") if size > 4 else ("", "conv1."))
+            ),
+            has_noise="synthesis.b4.conv1.noise_strength" in state,
+            clamp=clamp,
             has_shortcut=is_resnet and size > 4,
             has_torgb=is_skip or size == sizes[-1],
         )
@@ -171,14 +228,17 @@ class SynthesisBlock(nn.Module):
     def __init__(self, plan: BlockPlan, w_dim: int) -> None:
         super().__init__()
         self.plan = plan
-        size, channels, taps = plan.size, plan.channels, plan.taps
+        size, channels, taps = plan.size, plan.channels, plan.taps[0]
+        noise, clamp = plan.has_noise, plan.clamp
         if plan.in_channels == 0:
             self.const = nn.Parameter(torch.empty(channels, size, size))
         else:
-            self.conv0 = StyledConv(plan.in_channels, channels, w_dim, size, taps, up=True)
-        self.conv1 = StyledConv(channels, channels, w_dim, size, taps, up=False)
+            self.conv0 = StyledConv(plan.in_channels, channels, w_dim, size, plan.taps[1],
+                                    up=True, has_noise=noise, clamp=clamp)  # fmt: skip
+        self.conv1 = StyledConv(channels, channels, w_dim, size, plan.taps[-1],
+                                up=False, has_noise=noise, clamp=clamp)  # fmt: skip
         if plan.has_torgb:
-            self.torgb = ToRGB(channels, w_dim)
+            self.torgb = ToRGB(channels, w_dim, clamp)
         if plan.has_shortcut:
             self.skip = Shortcut(plan.in_channels, channels, taps)
         self.register_buffer("resample_filter", torch.empty(taps, taps))
@@ -197,13 +257,13 @@ class SynthesisBlock(nn.Module):
             x: (B, I, H, W), or None at the first block.
             rgb: (B, 3, H, W), or None where no block has drawn yet.
             ws: (B, convolutions + 1, D), the last for the colours.
-            noise_maps: one for each convolution.
+            noise_maps: one for each convolution, or none.
         """
         if x is None:
             x = self.const.expand(ws.shape[0], -1, -1, -1)
         shortcut = self.skip(x) if self.plan.has_shortcut else None
         for i, conv in enumerate(self.convs):
-            x = conv(x, ws[:, i], noise_maps[i])
+            x = conv(x, ws[:, i], noise_maps[i] if noise_maps else None)
         if shortcut is not None:
             x = (x + shortcut) * RESIDUAL_GAIN
         if rgb is not None:
@@ -247,32 +307,36 @@ class StyleGAN2(Generator):
     mapping: MappingNetwork
     synthesis: SynthesisNetwork
 
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, state: Mapping[str, Tensor], constants: Constants = DEFAULTS) -> None:
         super().__init__()
+        self.constants = constants
         sizes = block_sizes(state, "synthesis.b{}.conv1.weight")
         if not sizes or "mapping.fc0.weight" not in state:
             raise ValueError("no keys synthesis.b4.conv1.weight and mapping.fc0.weight")
-        for key in ("synthesis.b4.resample_filter", f"synthesis.b{sizes[-1]}.torgb.weight"):
-            if key not in state:
-                raise ValueError(f"no key {key}")
+        if f"synthesis.b{sizes[-1]}.torgb.weight" not in state:
+            raise ValueError(f"no key synthesis.b{sizes[-1]}.torgb.weight")
         self.resolution = sizes[-1]
         self.num_ws = 2 * len(sizes)
-        self.noise_sizes = (4, *(size for size in sizes[1:] for _ in range(2)))
-        self.mapping = MappingNetwork(state)
+        lr_multiplier = given(constants.mapping_lr_multiplier, MAPPING_LR_MULTIPLIER)
+        self.mapping = MappingNetwork(state, lr_multiplier)
         self.z_dim = self.mapping.z_dim
         self.w_dim = self.mapping.w_dim
         self.num_classes = self.mapping.num_classes
-        self.synthesis = SynthesisNetwork(plan_blocks(state, sizes), self.w_dim)
+        plans = plan_blocks(state, sizes, given(constants.conv_clamp, math.inf))
+        self.noise_sizes = tuple(plan.size for plan in plans for _ in range(plan.num_noise_maps))
+        self.synthesis = SynthesisNetwork(plans, self.w_dim)
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> StyleGAN2:
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], constants: Constants = DEFAULTS
+    ) -> StyleGAN2:
         """Build from the state dict of a stylegan2-ada-pytorch generator (`G_ema`).
 
         Raises:
             ValueError: naming the keys or the shape that do not fit.
         """
         with torch.device("meta"):
-            G = cls(state)
+            G = cls(state, constants)
         load_frozen(G, state)
         return G
 
@@ -284,4 +348,4 @@ class StyleGAN2(Generator):
     def stored_noise(self) -> list[Tensor]:
         """The noise maps that were fixed in training, (1, 1, size, size) each."""
         convs = [conv for block in self.synthesis.blocks for conv in block.convs]
-        return [conv.noise_const[None, None] for conv in convs]
+        return [conv.noise_const[None, None] for conv in convs if conv.has_noise]

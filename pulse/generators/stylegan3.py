@@ -18,18 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulse.generators.base import Generator
+from pulse.generators.base import DEFAULTS, Generator
+from pulse.generators.constants import Constants, given
 from pulse.generators.filters import CLAMP, FilteredLeakyReLU
-from pulse.generators.mapping import MappingNetwork
-from pulse.generators.ops import Dense, load_frozen
+from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
+from pulse.generators.ops import Dense, at_least_single, load_frozen, without_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Constants of the published networks that no tensor tells.
+# Constants of the published networks that no tensor tells; a file may state others.
 MARGIN_PX = 10
 FIRST_CUTOFF = 2.0
 OUTPUT_GAIN = 0.25
+OVERSAMPLING = 2
 
 LAYER_KEY = re.compile(r"synthesis\.(L(\d+)_(\d+)_(\d+))\.weight")
 
@@ -49,6 +51,7 @@ class LayerPlan:
         out_rate: sampling rate of what it gives.
         up_shape: shape of its upsampling filter; empty for the last layer, which has none.
         down_shape: shape of its downsampling filter, likewise.
+        oversampling: how much finer the nonlinearity is sampled than the finer of both rates.
     """
 
     name: str
@@ -61,16 +64,17 @@ class LayerPlan:
     out_rate: int
     up_shape: tuple[int, ...]
     down_shape: tuple[int, ...]
+    oversampling: int = OVERSAMPLING
 
     @property
     def up(self) -> int:
         """Factor from the input's rate to the rate at which the nonlinearity is applied."""
-        return 2 * max(self.in_rate, self.out_rate) // self.in_rate
+        return self.oversampling * max(self.in_rate, self.out_rate) // self.in_rate
 
     @property
     def down(self) -> int:
         """Factor from there to the output's rate."""
-        return 2 * max(self.in_rate, self.out_rate) // self.out_rate
+        return self.oversampling * max(self.in_rate, self.out_rate) // self.out_rate
 
     @property
     def crop(self) -> int:
@@ -90,21 +94,26 @@ class LayerPlan:
         return (upsampled - needed) // 2
 
 
-def sampling_rate(name: str, size: int, resolution: int) -> int:
-    """The sampling rate of a layer from its size, which is the picture or has a margin around it.
+def sampling_rates(names: Sequence[str], margin_px: int = MARGIN_PX) -> list[int]:
+    """The sampling rates of layers from their sizes: powers of two, with a margin around.
+
+    The last two layers have the size of the picture, and the rate that it needs.
 
     Raises:
-        ValueError: if the size fits neither.
+        ValueError: if a size fits neither.
     """
-    if size == resolution:
-        return resolution
-    rate = size - 2 * MARGIN_PX
-    if rate < 1 or rate & (rate - 1) or rate > resolution:
-        raise ValueError(
-            f"{name} is {size} px a side, expected {resolution} "
-            f"or a power of two with {MARGIN_PX} px more on each side"
-        )
-    return rate
+    sizes = [int(name.split("_")[1]) for name in names]
+    finest = 1 << (sizes[-1] - 1).bit_length()
+    rates = [size - 2 * margin_px for size in sizes[:-2]]
+    for name, size, rate in zip(names, sizes, rates, strict=False):
+        if rate < 1 or rate & (rate - 1) or rate > finest:
+            raise ValueError(
+                f"{name} is {size} px a side, expected "
+                f"a power of two up to {finest} with {margin_px} px more on each side"
+            )
+    if sizes[-2] != sizes[-1]:
+        raise ValueError(f"{names[-2]} is {sizes[-2]} px a side, expected {sizes[-1]}")
+    return [*rates, finest, finest]
 
 
 def layer_names(state: Mapping[str, Tensor]) -> list[str]:
@@ -121,7 +130,7 @@ def layer_names(state: Mapping[str, Tensor]) -> list[str]:
     return names
 
 
-def plan_layers(state: Mapping[str, Tensor]) -> list[LayerPlan]:
+def plan_layers(state: Mapping[str, Tensor], constants: Constants = DEFAULTS) -> list[LayerPlan]:
     """Read every layer's plan from the names and shapes of the tensors.
 
     Raises:
@@ -129,7 +138,8 @@ def plan_layers(state: Mapping[str, Tensor]) -> list[LayerPlan]:
     """
     names = layer_names(state)
     sizes = [int(name.split("_")[1]) for name in names]
-    rates = [sampling_rate(name, size, sizes[-1]) for name, size in zip(names, sizes, strict=True)]
+    rates = sampling_rates(names, int(given(constants.margin_px, MARGIN_PX)))
+    oversampling = int(given(constants.oversampling, OVERSAMPLING))
     plans = []
     for i, name in enumerate(names):
         out_channels, in_channels, kernel_size = state[f"synthesis.{name}.weight"].shape[:3]
@@ -140,6 +150,7 @@ def plan_layers(state: Mapping[str, Tensor]) -> list[LayerPlan]:
             in_size=sizes[before], out_size=sizes[i], in_rate=rates[before], out_rate=rates[i],
             up_shape=() if is_last else filter_shape(state, name, "up_filter"),
             down_shape=() if is_last else filter_shape(state, name, "down_filter"),
+            oversampling=oversampling,
         )  # fmt: skip
         plans.append(plan)
     if plans[-1].out_channels != 3:
@@ -169,10 +180,13 @@ class FourierInput(nn.Module):
     freqs: Tensor
     phases: Tensor
 
-    def __init__(self, channels: int, w_dim: int, size: int, rate: int) -> None:
+    def __init__(
+        self, channels: int, w_dim: int, size: int, rate: int, cutoff: float = FIRST_CUTOFF
+    ) -> None:
         super().__init__()
         self.size = size
         self.rate = rate
+        self.cutoff = cutoff
         self.affine = Dense(w_dim, 4)
         self.weight = nn.Parameter(torch.empty(channels, channels))
         self.weight_gain = 1 / math.sqrt(channels)
@@ -206,8 +220,8 @@ class FourierInput(nn.Module):
 
     def amplitudes(self, freqs: Tensor) -> Tensor:
         """Fade out waves (B, C, 2) that the transform made too fine for the rate: (B, C)."""
-        excess = freqs.norm(dim=2) - FIRST_CUTOFF
-        return (1 - excess / (self.rate / 2 - FIRST_CUTOFF)).clamp(0, 1)
+        excess = freqs.norm(dim=2) - self.cutoff
+        return (1 - excess / (self.rate / 2 - self.cutoff)).clamp(0, 1)
 
 
 class SynthesisLayer(nn.Module):
@@ -217,8 +231,9 @@ class SynthesisLayer(nn.Module):
     up_filter: Tensor
     down_filter: Tensor
 
-    def __init__(self, plan: LayerPlan, w_dim: int) -> None:
+    def __init__(self, plan: LayerPlan, w_dim: int, clamp: float = CLAMP) -> None:
         super().__init__()
+        self.clamp = clamp
         k = plan.kernel_size
         self.affine = Dense(w_dim, plan.in_channels)
         self.weight = nn.Parameter(torch.empty(plan.out_channels, plan.in_channels, k, k))
@@ -232,10 +247,11 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map x (B, I, in_size, in_size) with style w (B, D) to (B, O, out_size, out_size)."""
-        x = self.convolve(x, self.affine(w)) + self.bias[:, None, None]
-        return FilteredLeakyReLU.apply(
-            x, self.up_filter, self.down_filter, self.up, self.down, self.crop
-        )
+        x = self.convolve(x, self.affine(w))
+        x = x + self.bias[:, None, None].to(x.dtype)
+        filters = self.up_filter.to(x.dtype), self.down_filter.to(x.dtype)
+        with without_autocast(x):
+            return FilteredLeakyReLU.apply(x, *filters, self.up, self.down, self.crop, self.clamp)
 
     def convolve(self, x: Tensor, styles: Tensor) -> Tensor:
         """Modulate x (B, I, H, W) by styles (B, I), convolve, demodulate: (B, O, H + k - 1, ...).
@@ -243,13 +259,16 @@ class SynthesisLayer(nn.Module):
         Weights and styles are brought to a mean square of 1 first, which demodulation undoes:
         it keeps half precision in range.
         """
-        weight = self.weight * self.weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
-        styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
-        squares = weight.square().sum((2, 3))  # (O, I)
-        demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
-        x = x * (styles * self.magnitude_ema.rsqrt())[:, :, None, None]
-        x = F.conv2d(x, weight, padding=weight.shape[-1] - 1)
-        return x * demodulation[:, :, None, None]
+        with without_autocast(x):
+            weight, styles = at_least_single(self.weight), at_least_single(styles)
+            weight = weight * weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
+            styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
+            squares = weight.square().sum((2, 3))  # (O, I)
+            demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
+            scale = styles * at_least_single(self.magnitude_ema).rsqrt()
+        x = x * scale[:, :, None, None].to(x.dtype)
+        x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] - 1)
+        return x * demodulation[:, :, None, None].to(x.dtype)
 
 
 class ToRGB(nn.Module):
@@ -257,8 +276,9 @@ class ToRGB(nn.Module):
 
     magnitude_ema: Tensor
 
-    def __init__(self, in_channels: int, w_dim: int) -> None:
+    def __init__(self, in_channels: int, w_dim: int, clamp: float = CLAMP) -> None:
         super().__init__()
+        self.clamp = clamp
         self.affine = Dense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.empty(3))
@@ -270,30 +290,36 @@ class ToRGB(nn.Module):
         styles = self.affine(w) * self.weight_gain * self.magnitude_ema.rsqrt()  # (B, I)
         weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
         rgb = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])  # (B, 3, H, W)
-        return (rgb + self.bias[:, None, None]).clamp(-CLAMP, CLAMP)
+        return (rgb + self.bias[:, None, None]).clamp(-self.clamp, self.clamp)
 
 
 class SynthesisNetwork(nn.Module):
     """The Fourier input, layers L0, L1, ... and the colours last."""
 
-    def __init__(self, plans: Sequence[LayerPlan], w_dim: int) -> None:
+    def __init__(
+        self, plans: Sequence[LayerPlan], w_dim: int, constants: Constants = DEFAULTS
+    ) -> None:
         super().__init__()
+        clamp = given(constants.conv_clamp, CLAMP)
+        self.output_gain = given(constants.output_gain, OUTPUT_GAIN)
         *hidden, last = plans
         first = plans[0]
-        self.input = FourierInput(first.in_channels, w_dim, first.in_size, first.in_rate)
+        cutoff = given(constants.first_cutoff, FIRST_CUTOFF)
+        self.input = FourierInput(first.in_channels, w_dim, first.in_size, first.in_rate, cutoff)
         for plan in hidden:
-            self.add_module(plan.name, SynthesisLayer(plan, w_dim))
-        self.add_module(last.name, ToRGB(last.in_channels, w_dim))
+            self.add_module(plan.name, SynthesisLayer(plan, w_dim, clamp))
+        self.add_module(last.name, ToRGB(last.in_channels, w_dim, clamp))
         self.layer_names = [plan.name for plan in plans]
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor] = ()) -> Tensor:  # noqa: ARG002
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D); there are no noise maps."""
-        x = self.input(ws[:, 0])
+        with without_autocast(ws):
+            x = self.input(ws[:, 0])
         if x.device.type == "cpu":  # depthwise filters are several times faster there this way
             x = x.contiguous(memory_format=torch.channels_last)
         for i, name in enumerate(self.layer_names, start=1):
             x = self.get_submodule(name)(x, ws[:, i])
-        return x * OUTPUT_GAIN
+        return x * self.output_gain
 
 
 class StyleGAN3(Generator):
@@ -303,27 +329,31 @@ class StyleGAN3(Generator):
     mapping: MappingNetwork
     synthesis: SynthesisNetwork
 
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, state: Mapping[str, Tensor], constants: Constants = DEFAULTS) -> None:
         super().__init__()
-        plans = plan_layers(state)
-        self.mapping = MappingNetwork(state)
+        self.constants = constants
+        plans = plan_layers(state, constants)
+        lr_multiplier = given(constants.mapping_lr_multiplier, MAPPING_LR_MULTIPLIER)
+        self.mapping = MappingNetwork(state, lr_multiplier)
         self.z_dim = self.mapping.z_dim
         self.w_dim = self.mapping.w_dim
         self.num_classes = self.mapping.num_classes
         self.num_ws = len(plans) + 1  # one more for the input
         self.resolution = plans[-1].out_size
         self.noise_sizes = ()
-        self.synthesis = SynthesisNetwork(plans, self.w_dim)
+        self.synthesis = SynthesisNetwork(plans, self.w_dim, constants)
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> StyleGAN3:
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], constants: Constants = DEFAULTS
+    ) -> StyleGAN3:
         """Build from the state dict of a stylegan3 generator (`G_ema`).
 
         Raises:
             ValueError: naming the keys, the layer or the shape that do not fit.
         """
         with torch.device("meta"):
-            G = cls(state)
+            G = cls(state, constants)
         load_frozen(G, state)
         return G
 

@@ -193,6 +193,17 @@ def test_pulse_files_find_each_other(tmp_path):
     assert [path.name for path in one.paths] == ["synthesis.pt", "mapping.pt"]
 
 
+def test_a_mapping_network_of_another_generator_is_refused(tmp_path):
+    for part in ("synthesis", "mapping"):
+        shutil.copy(DATA / "checkpoints" / f"pulse-32.{part}.pt", tmp_path / f"{part}.pt")
+    state = torch.load(tmp_path / "mapping.pt", weights_only=True)
+    state["dense7.weight"], state["dense7.bias"] = torch.zeros(32, 64), torch.zeros(32)
+    torch.save(state, tmp_path / "mapping.pt")
+    match = "gives styles of 32 numbers, but the synthesis network takes 64: they are not of one"
+    with pytest.raises(WeightsError, match=match):
+        load_network(tmp_path / "synthesis.pt")
+
+
 def test_a_mapping_alone_is_no_generator(tmp_path):
     path = tmp_path / "mapping.pt"
     shutil.copy(DATA / "checkpoints" / "pulse-32.mapping.pt", path)

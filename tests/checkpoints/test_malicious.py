@@ -10,15 +10,14 @@ import builtins
 import functools
 import importlib
 import io
+import json
 import operator
 import os
 import pickle
 import shutil
 import struct
 import subprocess
-import sys
 import time
-import types
 import zipfile
 from pathlib import Path
 
@@ -26,22 +25,21 @@ import numpy as np
 import pytest
 import torch
 from helpers import DATA
+from pickle_files import (
+    Call,
+    Persistent,
+    legacy_bytes,
+    module_state,
+    nvidia_modules,
+    tensorflow_network,
+)
 
+from pulse.checkpoints import pickles, torch_files
 from pulse.checkpoints.containers import read_container
+from pulse.checkpoints.load import load_network
 from pulse.errors import WeightsError
 
-
-class Call:
-    """Pickles to the call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.parts = function, arguments
-
-    def __reduce__(self):
-        return self.parts
-
-    def __call__(self):
-        """Never called: pickle writes a call of what a call returns only if it could be one."""
+__all__ = ["nvidia_modules"]  # every pickle here is written among modules of NVIDIA's names
 
 
 def touch(marker):
@@ -87,67 +85,9 @@ def names_of(name):
     return [f"{m}.{attribute}" for m in (module, OLD_MODULES.get(module, module))]
 
 
-class Persistent:
-    """Pickles as NVIDIA's PyTorch code does, source included."""
-
-    def __init__(self, state, source=""):
-        self.meta = {
-            "type": "class", "version": 6, "module_src": source, "class_name": "Generator",
-            "state": state,
-        }  # fmt: skip
-
-    def __reduce__(self):
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,)
-
-
-class Network:
-    """Pickles as NVIDIA's TensorFlow code does."""
-
-
-Network.__module__, Network.__qualname__ = "dnnlib.tflib.network", "Network"
-
-
-@pytest.fixture(autouse=True)
-def nvidia_modules(monkeypatch):
-    """Modules of NVIDIA's names, so that pickles of its form can be written here."""
-    persistence = types.ModuleType("torch_utils.persistence")
-
-    def _reconstruct_persistent_obj(meta):
-        module = types.ModuleType("embedded")
-        exec(meta["module_src"], vars(module))  # as the original does
-        return meta
-
-    _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
-    _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
-    persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj
-    network = types.ModuleType("dnnlib.tflib.network")
-    network.Network = Network
-    for name in ("torch_utils", "dnnlib", "dnnlib.tflib"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "torch_utils.persistence", persistence)
-    monkeypatch.setitem(sys.modules, "dnnlib.tflib.network", network)
-
-
 @pytest.fixture
 def marker(tmp_path):
     return tmp_path / "ran"
-
-
-def module_state(**parameters):
-    return {"_parameters": parameters, "_buffers": {}, "_modules": {}}
-
-
-def legacy_bytes(content):
-    buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
-
-
-def tensorflow_network(**changes):
-    network = Network()
-    network.__dict__.update({"version": 4, "name": "Gs", "variables": [], "components": {}})
-    network.__dict__.update(changes)
-    return network
 
 
 def in_a_nested_storage(evil):
@@ -259,6 +199,24 @@ def test_the_last_network_of_a_tuple_is_taken(tmp_path):
     assert tensors["w"].tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_every_protocol_and_order(tmp_path, protocol, order):
+    values = np.asarray(np.arange(6.0).reshape(2, 3), order=order)
+    network = tensorflow_network(variables=[("w", values), ("s", np.float32(2)), ("e", values[:0])])
+    path = weights_file(tmp_path, pickle.dumps((network,), protocol=protocol))
+    tensors = read_container(path).tensors
+    assert tensors["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert tensors["s"].item() == 2
+    assert tensors["e"].shape == (0, 3)
+
+
+def test_a_snapshot_without_an_averaged_generator_gives_the_other(tmp_path):
+    content = {"G": Persistent(module_state(w=torch.ones(2))), "G_ema": None}
+    tensors = read_container(weights_file(tmp_path, pickle.dumps(content))).tensors
+    assert tensors["w"].tolist() == [1, 1]
+
+
 def test_source_in_a_network_of_tensorflow_is_dropped_unread(tmp_path, marker):
     network = tensorflow_network(
         build_module_src=write(marker), variables=[("lod", np.float32(1.5)), ("w", np.eye(2))]
@@ -271,7 +229,7 @@ def test_source_in_a_network_of_tensorflow_is_dropped_unread(tmp_path, marker):
 
 # --- operations written by hand --------------------------------------------------------------
 
-P4 = b"\x80\x04"
+P2, P4 = b"\x80\x02", b"\x80\x04"
 
 
 def text(value):
@@ -310,12 +268,29 @@ BY_HAND = {
 
 
 def hidden_call(marker):
-    """os.system by a name that going through the operations does not see: a value in between."""
+    """os.system by a name whose strings do not come right before it: a value in between."""
     name = text("posix") + text("system") + b"N0\x93"
     return P4 + name + text(touch(marker)) + b"\x85R."
 
 
-def test_a_name_hidden_from_the_scan_is_refused_by_the_reader(tmp_path, marker):
+def old_call(marker):
+    return (
+        b"cposix\nsystem\n(X"
+        + struct.pack("<I", len(touch(marker)))
+        + (touch(marker).encode() + b"tR.")
+    )
+
+
+@pytest.fixture(params=["with the scan", "without"])
+def with_and_without_the_scan(request, monkeypatch):
+    """The readers refuse by themselves too, whatever going through the operations overlooks."""
+    if request.param == "without":
+        for module in (pickles, torch_files):
+            monkeypatch.setattr(module, "scan", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("with_and_without_the_scan")
+def test_a_hidden_name_is_refused(tmp_path, marker):
     data = hidden_call(marker)
     assert "wants to use posix.system" in refusal_of(weights_file(tmp_path, data))
     assert not marker.exists()
@@ -323,11 +298,13 @@ def test_a_name_hidden_from_the_scan_is_refused_by_the_reader(tmp_path, marker):
     assert marker.exists()
 
 
-@pytest.mark.parametrize("protocol", [b"\x80\x02", b"\x80\x04"])
-def test_a_name_hidden_in_torchs_zip_is_refused_by_the_reader(tmp_path, marker, protocol):
-    entries = [("a/data.pkl", protocol + hidden_call(marker)[2:]), ("a/version", b"3\n")]
+@pytest.mark.parametrize("call", [hidden_call, lambda marker: P2 + old_call(marker)])
+@pytest.mark.usefixtures("with_and_without_the_scan")
+def test_a_name_hidden_in_torchs_zip_is_refused(tmp_path, marker, call):
+    entries = [("a/data.pkl", call(marker)), ("a/version", b"3\n")]
     path = weights_file(tmp_path, zip_of(entries, zipfile.ZIP_STORED))
-    assert "is no whole file of torch.save" in refusal_of(path)
+    message = refusal_of(path)
+    assert "wants to use posix.system" in message or "is no whole file of torch.save" in message
     assert not marker.exists()
     torch.load(path, weights_only=False)  # the control
     assert marker.exists()
@@ -504,6 +481,260 @@ def test_a_pickle_nested_deeply(tmp_path):
 def test_a_header_of_safetensors_longer_than_the_file(tmp_path):
     data = struct.pack("<Q", 90_000_000) + b"{" + bytes(100)
     assert "is not a whole safetensors file" in refusal_of(weights_file(tmp_path, data))
+
+
+def number(value):
+    """An integer of any size, as LONG1 or LONG4."""
+    size = value.bit_length() // 8 + 1
+    head = b"\x8a" + bytes([size]) if size < 256 else b"\x8b" + struct.pack("<i", size)
+    return head + value.to_bytes(size, "little")
+
+
+def array(*shape):
+    """An array of NumPy without data; the sizes as they come."""
+    kind = named("numpy", "dtype") + b"(" + text("f4") + b"tR"
+    new = named("numpy.core.multiarray", "_reconstruct") + b"(" + named("numpy", "ndarray")
+    return new + b"K\x00\x85C\x01btR(K\x01(" + b"".join(shape) + b"t" + kind + b"\x89C\x00tb"
+
+
+def module_of(parameters):
+    return (
+        P4
+        + b"}"
+        + text("G_ema")
+        + named("torch.nn.modules.container", "Sequential")
+        + (b")\x81}" + text("_parameters") + parameters + b"sbs.")
+    )
+
+
+def repeated(what, times):
+    """One object under `times` names."""
+    names = b"".join(text(f"{k:06}") + b"h\x00" for k in range(times))
+    return what + b"\x940}(" + names + b"u"
+
+
+# What would fill the memory, never end, or end the process, and how it is refused.
+OUT_OF_PROPORTION = {
+    "hashing a tuple deeper than the stack": (
+        P2 + b"}" + b"N" + b"\x85" * 150_000 + b"Ns.", "tuples within tuples without end",
+    ),
+    "hashing a tuple of 2 to the 40th": (
+        P2 + b"}N" + b"2\x86" * 40 + b"Ns.", "tuples within tuples without end",
+    ),
+    "a frozen set of the same": (
+        P4 + b"(N" + b"2\x86" * 40 + b"\x91.", "tuples within tuples without end",
+    ),
+    "a shape that is a tuple of 2 to the 40th": (
+        P4 + b"}" + named("torch", "Size") + b"N" + b"2\x86" * 40 + b"\x85RNs.",
+        "tuples within tuples without end",
+    ),
+    "more operations than any generator": (P2 + b"]" * 3_000_000, "more than 200,000 operations"),
+    "an integer of 8 MB": (P2 + b"\x8b" + struct.pack("<i", 1 << 23) + b"\x7f" * (1 << 23) + b".",
+                           "an integer of 67,108,863 bits"),
+    "integers that all have one hash": (
+        P2 + b"}(" + b"".join(number(k * (2**61 - 1)) + b"N" for k in range(1, 20)) + b"u.",
+        "an integer of 65 bits",
+    ),
+    "a product of huge sizes": (P4 + array(*[number(1 << 63)] * 8) + b".", "expected whole numb"),
+    "more dimensions than NumPy has": (P4 + array(*[b"K\x00"] * 100) + b".", "expected 8 at most"),
+    "a frame longer than the file": (P4 + b"\x95" + struct.pack("<Q", 1 << 62) + b"N.", ""),
+    "bytes longer than the file": (P4 + b"\x8e" + struct.pack("<Q", 1 << 40) + b"N.", ""),
+    "a list copied ten thousand times": (
+        P4 + b"]\x94(" + b"N" * 100_000 + b"e0]("
+        + (named("builtins", "list") + b"h\x00\x85R") * 10_000 + b"e.",
+        "it would grow to many times its size",
+    ),
+    "a copy copied": (
+        P4 + b"]\x94(" + b"N" * 100_000 + b"e0" + named("builtins", "list") + b"h\x00\x85R\x940]("
+        + (named("builtins", "list") + b"h\x01\x85R") * 10_000 + b"e.",
+        "it would grow to many times its size",
+    ),
+    "a list that grows once it is an argument": (
+        P4 + b"]\x94\x85\x940h\x00(" + b"N" * 100_000 + b"e0]("
+        + (named("builtins", "list") + b"h\x01R") * 10_000 + b"e.",
+        "it would grow to many times its size",
+    ),
+    "a dictionary copied ten thousand times": (
+        P4 + b"}\x94(" + b"".join(b"J" + struct.pack("<i", k) + b"N" for k in range(50_000))
+        + b"u0]("
+        + (named("collections", "OrderedDict") + b"h\x00\x85R") * 10_000 + b"e.",
+        "it would grow to many times its size",
+    ),
+    "a text encoded ten thousand times": (
+        P4 + b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"\x940]("
+        + (named("_codecs", "encode") + b"h\x00\x85R") * 10_000 + b"e.",
+        "it would grow to many times its size",
+    ),
+    "a storage read ten thousand times": (
+        P4 + b"B" + struct.pack("<I", 5_000_000)
+        + legacy_bytes(torch.zeros(1_000_000)._typed_storage()).ljust(5_000_000, b"\0") + b"\x940]("
+        + (named("torch.storage", "_load_from_bytes") + b"h\x00\x85R") * 10_000 + b"e.",
+        "it would grow to many times its size",
+    ),
+    "more tensors than any generator": (
+        module_of(repeated(named("torch._utils", "_rebuild_parameter") + b"("
+                           + named("torch._utils", "_rebuild_tensor_v2") + b"("
+                           + named("torch.storage", "_load_from_bytes") + b"B"
+                           + struct.pack("<I", len(legacy_bytes(torch.zeros(1)._typed_storage())))
+                           + legacy_bytes(torch.zeros(1)._typed_storage())
+                           + b"\x85RK\x00K\x01\x85K\x01\x85\x89}tR\x89}tR", 30_000)),
+        "more than 20,000 tensors",
+    ),
+    "a call with a thousand arguments": (
+        P4 + named("builtins", "list") + b"(" + b"N" * 900 + b"tR.", "a call with 901 arguments",
+    ),
+    "a name of a million characters": (
+        P4 + b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + text("x") + b"\x93.",
+        "aaaaaaaa...",
+    ),
+    "a name that is put together": (
+        P4 + named("_codecs", "encode") + text("os") + b"\x85R" + text("system") + b"\x93.",
+        "a name that it puts together",
+    ),
+    "bytes made by their number": (
+        P4 + named("builtins", "bytes") + number(1 << 40) + b"\x85R.", "takes 0 positional arg",
+    ),
+    "nothing on the stack": (P2 + b"0.", "an operation on nothing"),
+    "no mark": (P2 + b"t.", "an operation without its mark"),
+    "across a mark": (P2 + b"N(R.", "an operation on nothing"),
+    "a memo entry that is not there": (P2 + b"]h\x01.", "memo entry 1 before it was made"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OUT_OF_PROPORTION)
+def test_what_is_out_of_proportion_is_refused_at_once(tmp_path, kind):
+    data, words = OUT_OF_PROPORTION[kind]
+    path = weights_file(tmp_path, data)
+    began = time.monotonic()
+    message = refusal_of(path)
+    # the longest goes through 200,000 operations: about a second, and more on a busy machine
+    assert time.monotonic() - began < 20
+    assert words in message
+    assert len(message) < 500 + len(str(path))
+
+
+@pytest.mark.parametrize("kind", ["a list copied", "hashing a tuple of", "a dictionary copied"])
+def test_the_same_in_torchs_zip(tmp_path, kind):
+    data = next(data for name, (data, _) in OUT_OF_PROPORTION.items() if name.startswith(kind))
+    data = data.replace(named("builtins", "list"), named("collections", "OrderedDict"))
+    path = weights_file(tmp_path, zip_of([("a/data.pkl", data)], zipfile.ZIP_STORED))
+    message = refusal_of(path)
+    assert "without end" in message or "many times its size" in message
+
+
+def test_tables_that_hold_each_other_a_hundred_times(tmp_path):
+    """A hundred to the fifth paths to one table, in torch's and in TensorFlow's form."""
+    table, network = {"x": 1}, tensorflow_network()
+    for _ in range(5):
+        table = {str(k): table for k in range(100)}
+    for _ in range(2):
+        network = tensorflow_network(components={str(k): network for k in range(1000)})
+    assert "without end" in refusal_of(weights_file(tmp_path, torch_bytes(table)))
+    assert "without end" in refusal_of(weights_file(tmp_path, pickle.dumps((network,))))
+
+
+def test_an_array_under_many_names_is_kept_once(tmp_path):
+    values = np.zeros(1 << 20, dtype=np.float32)
+    network = tensorflow_network(variables=[(f"w{k}", values) for k in range(300)])
+    tensors = read_container(weights_file(tmp_path, pickle.dumps((network,)))).tensors
+    assert len({tensor.data_ptr() for tensor in tensors.values()}) == 1
+
+
+def test_an_old_torch_file_with_a_zip_behind_it(tmp_path, marker):
+    """Torch takes it for the old format and Python for a zip; both parts of it are refused."""
+    evil = legacy_bytes({"w": CALLS["posix.system"](marker)})
+    assert "posix.system" in refusal_of(weights_file(tmp_path, evil + torch_bytes({"a": 1})))
+    claimed = legacy_bytes({"w": torch.zeros(1000)}).replace(
+        b"M\xe8\x03", b"\x8a\x06" + (1 << 40).to_bytes(6, "little")
+    )
+    path = weights_file(tmp_path, claimed + torch_bytes({"a": 1}))
+    assert "a storage claims 1,099,511,627,776 values" in refusal_of(path)
+
+
+def test_a_storage_whose_number_comes_from_the_memo(tmp_path):
+    data = legacy_bytes({"w": torch.zeros(1000)})
+    head, tail = data.split(b"M\xe8\x03", 1)  # the second is the shape's
+    big = b"\x8a\x06" + (1 << 40).to_bytes(6, "little")
+    at = head.rindex(b"(X\x07\x00\x00\x00storage")
+    claimed = head[:at] + big + b"q\x0a0" + head[at:] + b"h\x0a" + tail
+    message = refusal_of(weights_file(tmp_path, claimed))
+    assert "a storage claims 1,099,511,627,776 values" in message
+
+
+def test_torch_files_of_other_kinds(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    assert "torch.nn.modules.linear.Linear" in refusal_of(
+        weights_file(tmp_path, torch_bytes(module))
+    )
+    sparse = torch.eye(3).to_sparse()
+    for save in (torch_bytes, legacy_bytes):
+        path = weights_file(tmp_path, save({"w": sparse}))
+        assert "torch._utils._rebuild_sparse_tensor" in refusal_of(path)
+    meta = torch_bytes({"w": torch.empty(1 << 40, device="meta")})
+    assert "_rebuild_meta_tensor_no_storage" in refusal_of(weights_file(tmp_path, meta))
+
+
+@pytest.mark.parametrize("prefix", ["/", "../", "../../"])
+def test_a_zip_whose_parts_would_lie_elsewhere(tmp_path, prefix):
+    with zipfile.ZipFile(io.BytesIO(torch_bytes({"w": torch.zeros(2)}))) as archive:
+        entries = [(prefix + e.filename, archive.read(e)) for e in archive.infolist()]
+    path = tmp_path / "a" / "b" / "weights.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(zip_of(entries, zipfile.ZIP_STORED))
+    before = sorted(tmp_path.rglob("*"))
+    assert "is no whole file of torch.save" in refusal_of(path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def safetensors_bytes(header, data=b""):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def of_shape(shape, begin, end, kind="F32"):
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+BAD_SAFETENSORS = {
+    "a header of 2 to the 64th": (struct.pack("<Q", (1 << 64) - 1) + b"{}", "header claims 18,446"),
+    "a header of 99 MB": (safetensors_bytes(b"{" + b" " * 99_000_000 + b"}"), "header claims 99,0"),
+    "offsets that overlap": (safetensors_bytes(
+        {"a": of_shape([4], 0, 16), "b": of_shape([4], 8, 24)}, bytes(24)), "invalid offset"),
+    "a hole": (safetensors_bytes({"a": of_shape([4], 8, 24)}, bytes(24)), "invalid offset"),
+    "a negative size": (safetensors_bytes({"a": of_shape([-4], 0, 16)}, bytes(16)), "-4"),
+    "sizes that overflow": (
+        safetensors_bytes({"a": of_shape([1 << 62] * 2, 0, 16)}, bytes(16)), "overflow"),
+    "more than is there": (
+        safetensors_bytes({"a": of_shape([1 << 40], 0, 1 << 42)}, bytes(16)), "not fully covered"),
+    "a header within headers": (
+        safetensors_bytes(b'{"a":' * 200_000 + b"1" + b"}" * 200_000), "recursion limit"),
+    "a header that is no text": (safetensors_bytes(b'{"\xff\xfe":{}}'), "UTF-8"),
+    "too many tensors": (
+        safetensors_bytes({f"k{i}": of_shape([0], 0, 0) for i in range(30_000)}), "20,000 tensors"),
+    "a constant that is none": (safetensors_bytes(
+        {"__metadata__": {"constants": '{"conv_clamp": "x"}'}}), "constant conv_clamp is 'x'"),
+    "constants that are no table": (
+        safetensors_bytes({"__metadata__": {"constants": "[1]"}}), "no table of constants"),
+    "an unknown constant": (
+        safetensors_bytes({"__metadata__": {"constants": '{"x": 1}'}}), "the constant 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_SAFETENSORS)
+def test_safetensors_that_do_not_add_up(tmp_path, kind):
+    data, words = BAD_SAFETENSORS[kind]
+    message = refusal_of(weights_file(tmp_path, data))
+    assert "is not a whole safetensors file" in message
+    assert words in message
+    assert len(message) < 500
+
+
+def test_names_that_would_write_on_the_terminal(tmp_path):
+    key = "\x1b[2J\n" * 3
+    path = weights_file(tmp_path, safetensors_bytes({key: of_shape([1], 0, 4)}, bytes(4)))
+    with pytest.raises(WeightsError, match=r"the first are \\x1b\[2J\\n") as caught:
+        load_network(path)
+    assert str(caught.value).isprintable()
 
 
 # --- damage ------------------------------------------------------------------------------------

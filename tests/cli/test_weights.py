@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from web_server import WebServer
 
 from pulse.checkpoints import catalog
@@ -65,6 +66,62 @@ def test_info_says_what_a_file_is(ada):
     assert values["tensors"] == "79"
     assert values["licence"] == "unknown; ask those who made it"
     assert len(values["sha256"]) == 64
+
+
+def test_info_lists_tensors_constants_and_origin(ada, tmp_path):
+    lines = weights("info", ada, "--tensors").stdout.splitlines()
+    assert "  synthesis.b4.const (32, 4, 4)" in lines
+    assert sum(line.startswith("  ") for line in lines) == 79
+    out = tmp_path / "x.safetensors"
+    weights("convert", ada, "-o", out)
+    values = json.loads(weights("info", out, "--json", "--tensors").stdout)
+    assert len(values["shapes"]) == 79
+    assert values["built with"] == "mapping_lr_multiplier=0.01"
+    source = json.loads(weights("info", ada, "--json").stdout)
+    assert values["converted from"] == f"StyleGAN2 (NVIDIA, PyTorch), {source['sha256']}"
+    assert source["size"] == f"{Path(ada).stat().st_size:,} bytes"
+
+
+def test_info_writes_nothing_of_a_file_on_the_terminal_as_it_is(ada, tmp_path):
+    out = tmp_path / "x.safetensors"
+    weights("convert", ada, "-o", out)
+    state = load_file(out)
+    save_file(state, out, {"licence": "\x1b[2Jfree", "source_format": "\x1b]0;x\x07"})
+    output = weights("info", out).stdout
+    assert "\\x1b[2Jfree" in output
+    assert "\x1b" not in output
+
+
+def test_a_name_that_is_nearly_one_of_the_catalogue():
+    result = weights("info", "stylegan2-ffqh-1024")
+    assert result.exit_code == 1
+    assert "there is no file 'stylegan2-ffqh-1024', and there is no generator" in result.stderr
+    assert "did you mean stylegan2-ffhq-1024" in result.stderr
+    assert "see: pulse weights list" in weights("info", "qqq").stderr
+
+
+def test_a_file_put_by_hand_is_recorded_and_compared_ever_after(ada):
+    """Trust on first use, also for what `get` did not fetch."""
+    row = catalog.find_entry("stylegan1-ffhq-1024-tf")
+    path = cache_dir() / "weights" / row.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(Path(ada).read_bytes())
+    assert weights("info", row.name).exit_code == 0
+    other = Path(ada).with_name("sg3sg2-plain.pkl")
+    path.write_bytes(other.read_bytes())
+    result = weights("info", row.name)
+    assert result.exit_code == 1
+    assert "it was damaged or replaced; delete it and download it again" in result.stderr
+
+
+def test_a_file_of_the_catalogue_that_is_not_the_official_one(ada):
+    row = catalog.find_entry("stylegan2-ada-ffhq-1024")
+    path = cache_dir() / "weights" / row.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(Path(ada).read_bytes())
+    result = weights("info", row.name)
+    assert result.exit_code == 1
+    assert f"expected {row.sha256}" in result.stderr
 
 
 def test_info_as_json(ada):

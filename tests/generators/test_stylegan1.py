@@ -57,7 +57,7 @@ def test_fused_upscaling_is_the_transposed_convolution_of_the_official_networks(
     from pulse.generators.stylegan1 import UpConv
 
     rng = torch.Generator().manual_seed(0)
-    conv = UpConv(2, 3, out_size=128)
+    conv = UpConv(2, 3, is_fused=True)
     conv.weight.data = torch.randn(3, 2, 3, 3, generator=rng)
     conv.bias.data = torch.randn(3, generator=rng)
     conv.intermediate.kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16

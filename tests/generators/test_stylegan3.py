@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from pulse.generators.stylegan3 import StyleGAN3, plan_layers, sampling_rate
+from pulse.generators.stylegan3 import StyleGAN3, plan_layers, sampling_rates
 
 DATA = Path(__file__).parent.parent / "data" / "generators"
 CONFIGURATIONS = ["sg3-t", "sg3-r"]
@@ -259,11 +259,24 @@ def test_factors_follow_from_the_sizes_of_the_published_1024_px_network():
 
 
 def test_sampling_rate_of_a_size_that_fits_nothing():
-    message = "L3_50_8 is 50 px a side, expected 64 or a power of two with 10 px more on each side"
-    with pytest.raises(ValueError, match=message):
-        sampling_rate("L3_50_8", 50, 64)
-    with pytest.raises(ValueError, match="L3_148_8 is 148 px a side, expected 64"):
-        sampling_rate("L3_148_8", 148, 64)
+    last = ["L1_64_8", "L2_64_3"]
+    for size in (50, 148, 64):
+        message = (
+            f"L0_{size}_8 is {size} px a side, expected a power of two up to 64 with 10 px more on"
+        )
+        with pytest.raises(ValueError, match=message):
+            sampling_rates([f"L0_{size}_8", *last])
+    with pytest.raises(ValueError, match="L1_84_8 is 84 px a side, expected 64"):
+        sampling_rates(["L0_36_8", "L1_84_8", "L2_64_3"])
+
+
+def test_sampling_rates_of_sizes_that_are_no_powers_of_two():
+    """The last two layers have the picture's size and the next finer rate, whatever the size."""
+    names = ["L0_36_8", "L1_84_8", "L2_148_8", "L3_96_8", "L4_96_3"]
+    assert sampling_rates(names) == [16, 64, 128, 128, 128]
+    # 36 px: a picture, not a rate of 16 with its margin
+    assert sampling_rates(["L0_36_8", "L1_84_8", "L2_36_8", "L3_36_3"]) == [16, 64, 64, 64]
+    assert sampling_rates(["L0_20_8", "L1_16_8", "L2_16_3"], margin_px=2) == [16, 16, 16]
 
 
 def test_wrong_shape_names_the_key():
