@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from pulse.generators.stylegan3 import StyleGAN3, plan_layers, sampling_rates
+from pulse.generators.stylegan3 import StyleGAN3
+from pulse.generators.stylegan3_plan import plan_layers, sampling_rates
 
 DATA = Path(__file__).parent.parent / "data" / "generators"
 CONFIGURATIONS = ["sg3-t", "sg3-r"]
