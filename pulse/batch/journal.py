@@ -208,12 +208,14 @@ class JournalIndex:
         """Each source with its folder in the output tree."""
         return ((source, folder) for source, (folder, _) in self._sources.items())
 
+    def history_of(self, source: str) -> Iterator[Record]:
+        """Every record of a source, oldest first."""
+        if source in self._sources:
+            yield from self._journal.read_at(self._sources[source][1])
+
     def records_of(self, source: str) -> list[Record]:
         """The records of a source, of each face and candidate the latest."""
-        latest: dict[tuple[int | None, int | None], Record] = {}
-        if source in self._sources:
-            for record in self._journal.read_at(self._sources[source][1]):
-                latest[record.face, record.candidate] = record
+        latest = {(record.face, record.candidate): record for record in self.history_of(source)}
         return list(latest.values())
 
 
