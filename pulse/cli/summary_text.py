@@ -107,7 +107,8 @@ def _table(summary: Summary) -> Iterator[str]:
         told = "the journal says why" if not row.is_usual else ""
         if errors:
             told = f"median error {statistics.median(errors):<8.2g} largest {max(errors):.2g}"
-        yield f"{figure}  {row.words:<22}{click.style(told, dim=True)}".rstrip()
+        told = f"{row.words:<22}{click.style(told, dim=True)}" if told else row.words
+        yield f"{figure}  {told}"
     yield ""
 
 
