@@ -70,7 +70,7 @@ function drawFilters() {
     const button = document.createElement("button");
     button.type = "button";
     button.dataset.status = status;
-    button.append(status === "all" ? "all" : STATUS[status]);
+    button.append(status === "all" ? "all" : STATUS[status], " ");
     const figure = document.createElement("span");
     figure.textContent = number(counts[status]);
     button.append(figure);

@@ -140,7 +140,8 @@ def test_shards_come_together_on_one_page(run, out, tmp_path):
     whole, merged = faces_by_name(report_on_run(out)), faces_by_name(page)
     assert list(merged) == list(whole)
     for name, face in merged.items():
-        for mine, other in zip(face.get("candidates", []), whole[name].get("candidates", [])):
+        others = whole[name].get("candidates", [])
+        for mine, other in zip(face.get("candidates", []), others, strict=True):
             assert mine[0] == other[0]
             assert mine[1] == pytest.approx(other[1], rel=1e-4)  # rounding depends on the batch
             assert mine[-1] == f"../part-{face['run'] + 1}/{other[-1]}"
