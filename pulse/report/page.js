@@ -21,14 +21,15 @@ const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 const short = (error) => Number(error.toPrecision(2)).toString();
 const median = (sorted) => sorted[Math.floor((sorted.length - 1) / 2)];
 
-// "input/a b.png" as an address; a picture inside the page is one already.
-function address(link) {
-  if (!link || link.startsWith("data:")) return link;
-  return link.split("/").map((part) => encodeURIComponent(part)).join("/");
+// The address of a face's picture; a picture inside the page is one already.
+function address(face, link) {
+  if (link.startsWith("data:")) return link;
+  const path = link.includes("/") ? link : `${face.folder}/${link}`;
+  return path.split("/").map((part) => encodeURIComponent(part)).join("/");
 }
 
-function show(img, link, alt) {
-  img.src = address(link);
+function show(img, face, link, alt) {
+  img.src = address(face, link);
   img.alt = alt;
 }
 
@@ -187,10 +188,10 @@ function candidateOf(face, run, [n, error, steps, isMet, link], card) {
       error === null ? `candidate ${n} failed` : `candidate ${n} is not in the folder any more`;
     return item;
   }
-  show(image, link, `Candidate ${n} for ${face.name}: an imagined face`);
-  show(input, face.input, `The input, ${face.px} by ${face.px} pixels`);
+  show(image, face, link, `Candidate ${n} for ${face.name}: an imagined face`);
+  show(input, face, face.input, `The input, ${face.px} by ${face.px} pixels`);
   if (face.again) {
-    show(again, face.again, `Candidate ${n} downscaled to ${face.px} by ${face.px} pixels`);
+    show(again, face, face.again, `Candidate ${n} downscaled to ${face.px} by ${face.px} pixels`);
     again.style.left = `${-100 * (n - 1)}%`;
   } else {
     item.querySelector(".pair").remove();
@@ -211,7 +212,7 @@ function candidateOf(face, run, [n, error, steps, isMet, link], card) {
 
 function mapOf(face) {
   const item = $("map").content.cloneNode(true).querySelector("li");
-  show(item.querySelector("img"), face.map,
+  show(item.querySelector("img"), face, face.map,
     `Map of where the candidates for ${face.name} disagree: bright where they differ most`);
   return item;
 }
@@ -222,12 +223,12 @@ function setUpSlider(face, card) {
   input.addEventListener("input", () => {
     card.querySelector(".slider").style.setProperty("--at", `${input.value}%`);
   });
-  show(card.querySelector(".before"), face.input,
+  show(card.querySelector(".before"), face, face.input,
     `The input, ${face.px} by ${face.px} pixels, enlarged as pixels`);
 }
 
 function choose(face, card, [n, , , , link]) {
-  show(card.querySelector(".after"), link, `Candidate ${n} for ${face.name}: an imagined face`);
+  show(card.querySelector(".after"), face, link, `Candidate ${n} for ${face.name}: an imagined face`);
   card.querySelector(".tag.right").textContent = `candidate ${n}`;
   for (const button of card.querySelectorAll(".candidates button")) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.number) === n));

@@ -26,6 +26,7 @@ from pulse.batch.journal import (
     LOW_RES_NAME,
     REPORT_NAME,
     RUN_NAME,
+    Record,
 )
 from pulse.batch.summary import Summary, name_of
 from pulse.colour_scale import SCALE, TOP_IN_WORDS
@@ -119,58 +120,83 @@ class Page:
 
     def _face_rows(self) -> Iterator[str]:
         """Each face as one line of JSON."""
-        numbers = {run.path: number for number, run in enumerate(self.runs)}
+        places = {
+            run.path: (number, self._relative(run.path)) for number, run in enumerate(self.runs)
+        }
         source = None
         for known in faces_of(self.runs):
             self.summary.pictures += known[0].record.source != source
             source = known[0].record.source
             self.summary.add(record for _, record in known)
-            yield _json(self._face_row(known, numbers))
+            yield _json(self._face_row(known, places))
 
-    def _face_row(self, known: Sequence[Known], numbers: dict[Path, int]) -> dict[str, Any]:
-        """What the page's script reads of one face; empty values are left out."""
-        run, last = known[-1]
-        folders = {(run.path, name_of(record)) for run, record in known if record.output}
-        folder = run.path / name_of(last)
-        names = _names_in(folder) if len(folders) == 1 else set()
+    def _face_row(
+        self, known: Sequence[Known], places: dict[Path, tuple[int, str]]
+    ) -> dict[str, Any]:
+        """What the page's script reads of one face; empty values are left out.
+
+        Links without a slash are of files in the face's folder.
+        """
+        run, last = max(known, key=lambda item: places[item.run.path][0])  # the latest run
+        number, place = places[run.path]
+        name = name_of(last)
+        home = f"{run.path}/{name}"
         shown = [record for _, record in known if record.output]
+        # candidates from the folders of several runs are on no strip or map together
+        is_together = all(its_run is run for its_run, _ in known)
+        names = _names_in(home) if shown else set()
+        comparisons = names if is_together else set()
+        is_one_of_several = (last.faces or 1) > 1
         row = {
-            "name": printable(name_of(last)),
+            "name": printable(name),
+            "folder": name if place == "." else f"{place}/{name}",
             "source": last.source,
-            "run": numbers[run.path],
+            "run": number,
             "status": _status_of(known),
-            "face": last.face if (last.faces or 1) > 1 else None,
-            "faces": last.faces if (last.faces or 1) > 1 else None,
+            "face": last.face if is_one_of_several else None,
+            "faces": last.faces if is_one_of_several else None,
             "px": last.low_res_px,
             "earlier": last.run_id != run.run_id,
-            "input": self._link(folder / LOW_RES_NAME, LOW_RES_NAME in names),
-            "again": self._link(folder / DOWNSCALED_NAME, DOWNSCALED_NAME in names),
-            # of a run that asks for fewer candidates than one before it, the map shows them all
-            "map": self._link(
-                folder / DISAGREEMENT_NAME, DISAGREEMENT_NAME in names and len(shown) > 1
-            ),
-            "candidates": [self._candidate(*pair) for pair in known if pair.record.candidate],
+            "input": self._link(home, LOW_RES_NAME, names),
+            "again": self._link(home, DOWNSCALED_NAME, comparisons),
+            # of one candidate there may be a map of an earlier run with more of them
+            "map": self._link(home, DISAGREEMENT_NAME, comparisons) if len(shown) > 1 else None,
+            "candidates": [
+                self._candidate(record, home, names)
+                if its_run is run
+                else self._candidate_elsewhere(record, its_run, places[its_run.path][1])
+                for its_run, record in known
+                if record.candidate
+            ],
             "reason": None if shown else last.reason,
             "notes": list(dict.fromkeys(note for _, record in known for note in record.notes)),
         }
         return {
-            name: value
-            for name, value in row.items()
+            key: value
+            for key, value in row.items()
             if value is not None and value is not False and value != []
         }
 
-    def _candidate(self, run: Run, record: Any) -> list[Any]:  # noqa: ANN401
+    def _candidate(self, record: Record, home: str, names: set[str]) -> list[Any]:
         """Number, error, steps, whether the tolerance was met, picture."""
-        path = run.path / record.output if record.output else None
-        link = self._link(path, path.exists()) if path else None
+        name = (record.output or "").rpartition("/")[2]
+        link = self._link(home, name, names)
         return [record.candidate, record.error, record.steps, record.status == "saved", link]
 
-    def _link(self, path: Path, is_there: bool) -> str | None:
-        """How the page gets at a picture; None where there is none."""
-        if not is_there:
+    def _candidate_elsewhere(self, record: Record, run: Run, place: str) -> list[Any]:
+        """The same of a candidate in another run's folder than the face's last."""
+        home = f"{run.path}/{name_of(record)}"
+        *values, link = self._candidate(record, home, _names_in(home))
+        is_name = link is not None and not self.embed
+        return [*values, f"{place}/{name_of(record)}/{link}" if is_name else link]
+
+    def _link(self, folder: str, name: str, names: set[str]) -> str | None:
+        """How the page gets at a picture; None where it is not there."""
+        if name not in names:
             return None
         if not self.embed:
-            return self._relative(path)
+            return name
+        path = Path(folder, name)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -208,7 +234,7 @@ def _status_of(known: Sequence[Known]) -> str:
     return next(status for status in best if status in statuses)
 
 
-def _names_in(folder: Path) -> set[str]:
+def _names_in(folder: str) -> set[str]:
     try:
         return {entry.name for entry in os.scandir(folder)}
     except OSError:

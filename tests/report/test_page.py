@@ -78,7 +78,7 @@ def test_every_face_is_there_with_what_its_records_say(run, out, folder):
     assert list(faces) == ["a", "b", "bad", "sub/_c_"]  # in the order of their folders
     records = [record for record in Journal(out).read() if record.folder == "a"]
     assert faces["a"]["candidates"] == [
-        [record.candidate, record.error, record.steps, record.status == "saved", record.output]
+        [record.candidate, record.error, record.steps, record.status == "saved", record.output[2:]]
         for record in sorted(records, key=lambda record: record.candidate)
     ]
     assert faces["a"]["source"] == str(folder / "a.png")
@@ -88,7 +88,7 @@ def test_every_face_is_there_with_what_its_records_say(run, out, folder):
     for face in ("a", "b", "sub/_c_"):
         links = [faces[face][name] for name in ("input", "again", "map")]
         for link in [*links, *(candidate[-1] for candidate in faces[face]["candidates"])]:
-            Image.open(page.parent / link).load()
+            Image.open(page.parent / faces[face]["folder"] / link).load()
 
 
 def test_names_cannot_break_out_of_the_data(run, out):
@@ -144,8 +144,9 @@ def test_shards_come_together_on_one_page(run, out, tmp_path):
         for mine, other in zip(face.get("candidates", []), others, strict=True):
             assert mine[0] == other[0]
             assert mine[1] == pytest.approx(other[1], rel=1e-4)  # rounding depends on the batch
-            assert mine[-1] == f"../part-{face['run'] + 1}/{other[-1]}"
-            Image.open(page.parent / mine[-1]).load()
+            assert face["folder"] == f"../part-{face['run'] + 1}/{name}"
+            assert mine[-1] == other[-1]
+            Image.open(page.parent / face["folder"] / mine[-1]).load()
     told = json.loads(result.stdout)
     assert told["pictures"] == 4
     assert sum(told["counts"].values()) == 7
@@ -161,6 +162,18 @@ def test_a_later_run_replaces_an_earlier_one(run, tmp_path):
         assert {face["run"] for face in data_of(page)} == {1}
         assert data_of(page, "run-data")[1]["seed"] == seed
         assert len(faces_by_name(page)["a"]["candidates"]) == 2
+
+
+def test_candidates_of_the_same_settings_come_together(run, tmp_path):
+    more = run(replace(SETTINGS, candidates=3), to=tmp_path / "more")
+    fewer = run(to=tmp_path / "fewer")
+    page = tmp_path / "all.html"
+    Page([Run.open(more), Run.open(fewer)], page).write()
+    face = faces_by_name(page)["a"]
+    links = [candidate[-1] for candidate in face["candidates"]]
+    assert face["folder"] == "fewer/a"
+    assert links == ["candidate-01.png", "candidate-02.png", "more/a/candidate-03.png"]
+    assert "map" not in face  # none shows these three
 
 
 def test_a_failure_is_forgotten_once_it_is_mended(run, out, folder):
@@ -181,7 +194,7 @@ def test_pictures_that_are_gone_are_not_linked(run, out):
     (out / "a/disagreement.png").unlink()
     face = faces_by_name(report_on_run(out))["a"]
     assert face["candidates"][0][-1] is None
-    assert face["candidates"][1][-1] == "a/candidate-02.png"
+    assert face["candidates"][1][-1] == "candidate-02.png"
     assert "map" not in face
 
 
