@@ -1,10 +1,10 @@
 "use strict";
 // Faces are drawn a few at a time, as the reader comes near them: what the page costs does not
 // depend on how many there are.
-const STEP = 24, AHEAD_PX = 1500;
+const STEP = 24, AHEAD_PX = 1500, NBSP = "\u00a0";
 const STATUS = {
-  "saved": "within the tolerance", "above-tolerance": "above the tolerance",
-  "no-face": "no face found", "failed": "failed",
+  "saved": "within tolerance", "above-tolerance": "above tolerance",
+  "no-face": "no face", "failed": "failed",
 };
 const $ = (id) => document.getElementById(id);
 const runs = JSON.parse($("run-data").textContent);
@@ -18,7 +18,7 @@ for (const face of faces) {
 
 const number = (n) => n.toLocaleString("en");
 const plural = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
-const short = (error) => Number(error.toPrecision(2)).toString();
+const short = (error) => Number(error.toPrecision(3)).toString();
 const median = (sorted) => sorted[Math.floor((sorted.length - 1) / 2)];
 
 // The address of a face's picture; a picture inside the page is one already.
@@ -171,8 +171,8 @@ function metaOf(face, run) {
   if (face.faces) parts.push(`face ${face.face} of ${face.faces}`);
   if (face.px) parts.push(`input ${face.px} × ${face.px} pixels`);
   if (face.error !== null) parts.push(`smallest error ${short(face.error)}`);
-  if (!face.earlier) parts.push(`seed ${run.seed}`);
-  return parts.join(" · ");
+  if (!face.earlier && face.px) parts.push(`seed ${run.seed}`);
+  return parts.map((part) => part.replaceAll(" ", NBSP)).join(" · ");
 }
 
 function candidateOf(face, run, [n, error, steps, isMet, link], card) {
@@ -240,6 +240,10 @@ const quoted = (text) =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
 
 function drawCommand(face, run, card) {
+  if (!face.candidates) {
+    card.querySelector("details").remove();
+    return;
+  }
   const box = card.querySelector(".again");
   const say = (text, tag = "p") => {
     const element = document.createElement(tag);
