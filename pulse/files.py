@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,10 +59,16 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     Raises:
         PulseError: naming the file and the reason; nothing is left behind.
     """
+    write_pieces_atomically(path, [data])
+
+
+def write_pieces_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file piece by piece; see `write_bytes_atomically`."""
     temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pulse.candidates import spread_of
+from pulse.colour_scale import SCALE, SCALE_TOP, TOP_IN_WORDS
 from pulse.downscale import Downscale
 from pulse.images import to_image
 from pulse.settings import KernelName
@@ -24,12 +26,7 @@ FOOTER_LINES = 5  # enough for the narrowest sheet, of one candidate
 CANDIDATES_IN_A_ROW = 6
 BACKGROUND, INK, FAINT_INK = "white", "#1a1a1a", "#595959"
 
-# A dark-to-bright scale of even lightness steps ("inferno", van der Walt & Smith 2015).
-SCALE = np.array([
-    [0, 0, 4], [27, 12, 65], [74, 12, 107], [120, 28, 109], [165, 44, 96],
-    [207, 68, 70], [237, 105, 37], [251, 155, 6], [247, 209, 61], [252, 255, 164],
-])  # fmt: skip
-SCALE_TOP = 0.2  # standard deviation drawn brightest; fixed, so that sheets can be compared
+MAP_PX = 256  # most pixels a side of a disagreement map: it is smooth, and there are many
 
 HOW_TO_READ = (
     "Below each candidate: the same face downscaled again, and its mean squared error against the "
@@ -70,10 +67,7 @@ def draw_sheet(
         kernel: of the operator that downscales the candidates again.
         title: first line, such as the picture's name.
     """
-    images = torch.stack([entry.image for entry in entries])  # (B, 3, H, W)
-    in_size, out_size = (images.shape[2], images.shape[3]), (low_res.shape[1], low_res.shape[2])
-    A = Downscale(in_size, out_size, kernel)
-    again = A(images).clamp(0, 1)  # (B, 3, h, w)
+    again = _downscaled(low_res, entries, kernel)  # (B, 3, h, w)
     columns = 1 + min(len(entries), CANDIDATES_IN_A_ROW)
     bands = -(-len(entries) // CANDIDATES_IN_A_ROW)
     sheet = _Canvas(columns, 2 * bands)
@@ -91,6 +85,37 @@ def draw_sheet(
         sheet.place(column, row + 1, _pixels(again[i]), caption)
     sheet.write_footer((HOW_TO_READ, PLAIN_WORDS))
     return sheet.image
+
+
+def draw_downscaled(
+    low_res: Tensor, entries: Sequence[SheetEntry], kernel: KernelName
+) -> Image.Image:
+    """Draw the candidates downscaled again, pixel for pixel, side by side.
+
+    Args:
+        low_res: (3, h, w) float in [0, 1], what was searched for.
+        entries: the candidates, at least one; number k is the k-th tile of w pixels, and the tiles
+            of numbers that are missing are black.
+        kernel: of the operator that downscales.
+    """
+    tiles = torch.zeros(max(entry.number for entry in entries), *low_res.shape)
+    tiles[[entry.number - 1 for entry in entries]] = _downscaled(low_res, entries, kernel)
+    return to_image(torch.cat(list(tiles), dim=2))  # (3, h, numbers * w)
+
+
+def draw_disagreement(entries: Sequence[SheetEntry]) -> Image.Image:
+    """Draw the map of where candidates disagree, `MAP_PX` a side at most; two at least."""
+    spread = spread_of([entry.image for entry in entries])  # (H, W)
+    side = min(MAP_PX, *spread.shape)
+    spread = F.adaptive_avg_pool2d(spread[None], side)[0]
+    return Image.fromarray(_colours((spread / SCALE_TOP).clamp(0, 1).numpy()))
+
+
+def _downscaled(low_res: Tensor, entries: Sequence[SheetEntry], kernel: KernelName) -> Tensor:
+    """The candidates as the operator sees them, (B, 3, h, w) float in [0, 1]."""
+    images = torch.stack([entry.image for entry in entries])  # (B, 3, H, W)
+    in_size, out_size = (images.shape[2], images.shape[3]), (low_res.shape[1], low_res.shape[2])
+    return Downscale(in_size, out_size, kernel)(images).clamp(0, 1)
 
 
 class _Canvas:
@@ -122,7 +147,7 @@ class _Canvas:
         """Explain the colours of the disagreement map below its tile, no wider than that."""
         x, y = self.corner(column, row)
         y += TILE_PX + 4
-        before, after = "disagreement  0", f"{SCALE_TOP * 255:.0f} of 255"
+        before, after = "disagreement  0", TOP_IN_WORDS
         left = x + math.ceil(self.draw.textlength(before, self.font)) + LEGEND_GAP_PX
         words_x = x + TILE_PX - math.ceil(self.draw.textlength(after, self.font))
         self.draw.text((x, y), before, INK, self.font)
@@ -192,5 +217,5 @@ def _heat_map(spread: Tensor) -> Image.Image:
 def _colours(values: np.typing.NDArray[np.floating]) -> np.typing.NDArray[np.uint8]:
     """Values in [0, 1] of any shape to RGB along a new last axis."""
     positions = np.linspace(0, 1, len(SCALE))
-    channels = [np.interp(values, positions, SCALE[:, c]) for c in range(3)]
+    channels = [np.interp(values, positions, channel) for channel in zip(*SCALE, strict=True)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)

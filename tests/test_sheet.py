@@ -140,3 +140,26 @@ def test_no_word_of_the_footer_stands_alone(monkeypatch, count):
     footer = next(y for *_, y, words in texts if words.startswith("Below each"))
     lines = [words for *_, y, words in texts if y >= footer]
     assert all(len(words.split()) > 2 for words in lines)
+
+
+def test_the_strip_holds_each_candidate_downscaled_again_at_its_number():
+    from pulse.downscale import Downscale
+
+    one, _, three = entries(3)
+    strip = np.asarray(sheet.draw_downscaled(LOW_RES, [one, three], "area")).astype(int)
+    assert strip.shape == (8, 24, 3)
+    for entry in (one, three):
+        want = Downscale((64, 64), (8, 8), "area")(entry.image[None])[0].permute(1, 2, 0)
+        tile = strip[:, 8 * entry.number - 8 : 8 * entry.number]
+        assert np.abs(tile - want.mul(255).round().numpy()).max() <= 1  # rounding
+    assert not strip[:, 8:16].any()  # number 2 is missing
+
+
+def test_the_map_file_has_the_colours_of_the_scale_and_a_size_that_many_of_them_bear():
+    one, two = torch.zeros(3, 512, 512), torch.zeros(3, 512, 512)
+    two[:, :, 256:] = 1  # a standard deviation of 0.5, above the top of the scale
+    pair = [SheetEntry(i, x, 0.0, met_tolerance=True) for i, x in enumerate((one, two), start=1)]
+    heat = np.asarray(sheet.draw_disagreement(pair)).astype(int)
+    assert heat.shape == (sheet.MAP_PX, sheet.MAP_PX, 3)
+    assert np.abs(heat[:, 20] - sheet.SCALE[0]).max() <= 1
+    assert np.abs(heat[:, -20] - sheet.SCALE[-1]).max() <= 1

@@ -1,7 +1,11 @@
-"""The journal of a run: one line for each face and candidate, appended and never changed."""
+"""The journal of a run: one line for each face and candidate, appended and never changed.
+
+The names of a run's files are here as well: whoever reads a journal looks for them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +18,11 @@ from pulse.errors import PulseError
 
 RUN_NAME = "run.json"
 JOURNAL_NAME = "journal.jsonl"
+LOW_RES_NAME = "low_res.png"
+DOWNSCALED_NAME = "downscaled.png"
+DISAGREEMENT_NAME = "disagreement.png"
+SHEET_NAME = "sheet.png"
+REPORT_NAME = "report.html"
 
 Status = Literal["saved", "above-tolerance", "no-face", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -72,6 +81,11 @@ class Record:
 
 
 FIELD_NAMES = frozenset(field.name for field in fields(Record))
+
+
+def run_id_of(identity: dict[str, Any]) -> str:
+    """A short hash of what decides how a run's pictures look, for its records."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Journal:
@@ -194,12 +208,14 @@ class JournalIndex:
         """Each source with its folder in the output tree."""
         return ((source, folder) for source, (folder, _) in self._sources.items())
 
+    def history_of(self, source: str) -> Iterator[Record]:
+        """Every record of a source, oldest first."""
+        if source in self._sources:
+            yield from self._journal.read_at(self._sources[source][1])
+
     def records_of(self, source: str) -> list[Record]:
         """The records of a source, of each face and candidate the latest."""
-        latest: dict[tuple[int | None, int | None], Record] = {}
-        if source in self._sources:
-            for record in self._journal.read_at(self._sources[source][1]):
-                latest[record.face, record.candidate] = record
+        latest = {(record.face, record.candidate): record for record in self.history_of(source)}
         return list(latest.values())
 
 

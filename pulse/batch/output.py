@@ -11,8 +11,16 @@ from typing import Any
 from torch import Tensor
 
 from pulse.batch.jobs import face_folder
-from pulse.batch.journal import RUN_NAME, Record, Status
-from pulse.batch.plan import LOW_RES_NAME, SHEET_NAME, PlannedPicture
+from pulse.batch.journal import (
+    DISAGREEMENT_NAME,
+    DOWNSCALED_NAME,
+    LOW_RES_NAME,
+    RUN_NAME,
+    SHEET_NAME,
+    Record,
+    Status,
+)
+from pulse.batch.plan import PlannedPicture
 from pulse.candidates import Candidate, origin_of
 from pulse.errors import PulseError
 from pulse.faces.prepare import Face
@@ -20,7 +28,7 @@ from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
-from pulse.sheet import SheetEntry, draw_sheet
+from pulse.sheet import SheetEntry, draw_disagreement, draw_downscaled, draw_sheet
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class FaceWriter:
         earlier = work.planned.records_of(work.face.number)
         images = {candidate.number: candidate.image for candidate in candidates}
         # what JPEG kept of a new candidate is what a later run would find
-        self._write_sheet(work, [*earlier, *new], {} if self.format == "jpg" else images)
+        self._write_comparisons(work, [*earlier, *new], {} if self.format == "jpg" else images)
         return new
 
     def _make_folder(self, folder: Path) -> None:
@@ -99,10 +107,10 @@ class FaceWriter:
         make_folder(folder)
         remove_partial_files(folder)
 
-    def _write_sheet(
+    def _write_comparisons(
         self, work: FaceWork, records: Sequence[Record], images: Mapping[int, Tensor]
     ) -> None:
-        """Draw the contact sheet.
+        """Draw what compares a face's candidates; the sheet comes last and says that all is there.
 
         Args:
             work: the face.
@@ -128,9 +136,15 @@ class FaceWriter:
         if face.count > 1:
             title += f", face {face.number} of {face.count}"
         tolerance, kernel = self.settings.search.tolerance, self.settings.face.kernel
-        sheet = draw_sheet(face.low_res, entries, tolerance, kernel, title)
+        pictures = {DOWNSCALED_NAME: draw_downscaled(face.low_res, entries, kernel)}
+        if len(entries) > 1:
+            pictures[DISAGREEMENT_NAME] = draw_disagreement(entries)
+        else:  # of a run with more candidates
+            (self.out / self._folder(work) / DISAGREEMENT_NAME).unlink(missing_ok=True)
+        pictures[SHEET_NAME] = draw_sheet(face.low_res, entries, tolerance, kernel, title)
         origin = origin_of(face, None, self.generator, self.settings.seed, self.settings)
-        write_picture(sheet, self.out / self._folder(work) / SHEET_NAME, origin=origin)
+        for name, picture in pictures.items():
+            write_picture(picture, self.out / self._folder(work) / name, origin=origin)
 
     def record(self, planned: PlannedPicture, status: Status, **values: Any) -> Record:  # noqa: ANN401
         """A record of a picture; the fields of `Record` that say more of it go in by name."""

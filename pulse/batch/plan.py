@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pulse.batch.jobs import Source, face_folder
-from pulse.batch.journal import JournalIndex, Record
+from pulse.batch.journal import LOW_RES_NAME, SHEET_NAME, JournalIndex, Record
 from pulse.files import printable_path
-
-LOW_RES_NAME = "low_res.png"
-SHEET_NAME = "sheet.png"
 
 
 @dataclass(frozen=True)

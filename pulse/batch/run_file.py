@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -33,11 +32,6 @@ def identity_of(
         "format": format_,
         **values,
     }
-
-
-def run_id_of(identity: dict[str, Any]) -> str:
-    """A short hash of a run's identity, for its records."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

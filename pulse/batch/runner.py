@@ -20,11 +20,11 @@ from typing import Protocol
 
 from pulse.batch.batch_size import BatchSize, measure_batch_size
 from pulse.batch.jobs import OutputFolders, Source, list_sources
-from pulse.batch.journal import Journal, JournalIndex, JournalWriter, Record
+from pulse.batch.journal import Journal, JournalIndex, JournalWriter, Record, run_id_of
 from pulse.batch.output import FaceWork, FaceWriter
 from pulse.batch.plan import Plan, PlannedPicture
 from pulse.batch.reader import Prepared, Reader
-from pulse.batch.run_file import RunFile, identity_of, run_id_of
+from pulse.batch.run_file import RunFile, identity_of
 from pulse.batch.summary import Summary
 from pulse.candidates import Candidate, Job
 from pulse.errors import PulseError

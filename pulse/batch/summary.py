@@ -34,7 +34,7 @@ class Summary:
         done_before: inputs that an earlier run had finished.
         passed_over: inputs of other shards.
         counts: candidates by status; for "no-face" and "failed", pictures or faces.
-        errors: mean squared error of every candidate that is there.
+        errors_by_status: mean squared error of every candidate that is there.
         faces: faces that this run searched for.
         seconds: wall time of this run's searches.
         slowest: the faces of this run that took longest, the longest first.
@@ -45,7 +45,7 @@ class Summary:
     done_before: int = 0
     passed_over: int = 0
     counts: Counter[Status] = field(default_factory=Counter)
-    errors: list[float] = field(default_factory=list)
+    errors_by_status: dict[Status, list[float]] = field(default_factory=dict)
     faces: int = 0
     seconds: float = 0.0
     slowest: list[Extreme] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Summary:
         for record in records:
             self.counts[record.status] += 1
             if record.error is not None:
-                self.errors.append(record.error)
+                self.errors_by_status.setdefault(record.status, []).append(record.error)
                 face = (name_of(record), record.face)
                 best[face] = min(best.get(face, record.error), record.error)
         extremes = [Extreme(error, name) for (name, _), error in best.items()]
@@ -71,6 +71,11 @@ class Summary:
             seconds = sum(record.seconds or 0.0 for record in records)
             extreme = Extreme(round(seconds, 3), name_of(records[0]))
             self.slowest = heapq.nlargest(MOST_NAMED, [*self.slowest, extreme])
+
+    @property
+    def errors(self) -> list[float]:
+        """Mean squared error of every candidate that is there."""
+        return [error for errors in self.errors_by_status.values() for error in errors]
 
     @property
     def is_complete(self) -> bool:

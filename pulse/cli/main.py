@@ -1,7 +1,8 @@
-"""The command group: `pulse upscale`, `pulse demo`, `pulse align`."""
+"""The command group: `pulse upscale`, `pulse demo`, `pulse report`, `pulse align`."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,42 @@ from pulse.settings import FaceSettings, UpscaleSettings
 InputPath = click.Path(path_type=Path)
 
 
+EXAMPLES = """\b
+Examples:
+  pulse demo                             try it on the pictures that come along
+  pulse upscale face.png                 four faces that fit, in pulse-out/
+  pulse upscale scans/ -o faces -n 8     a folder with all below it; again to go on
+  pulse report faces                     the page to look at them, once more
+
+\b
+Completion of commands and options, for bash (zsh and fish likewise):
+  eval "$(_PULSE_COMPLETE=bash_source pulse)"
+"""
+UPSCALE_EXAMPLES = """\b
+Examples:
+  pulse upscale face.png
+  pulse upscale photo.jpg scans/ -o faces --seed 7
+  pulse upscale scans/ --generator my-generator.pkl --tolerance 0.002
+  pulse upscale scans/ -o part-2 --shard 2/8     one of eight machines
+"""
+DEMO_EXAMPLES = """\b
+Examples:
+  pulse demo
+  pulse demo -n 2 --seed 1 -o other-faces
+"""
+ALIGN_EXAMPLES = """\b
+Examples:
+  pulse align photos/ -o faces
+  pulse align photo.jpg -o faces --low-res 16 --faces largest
+"""
+REPORT_EXAMPLES = """\b
+Examples:
+  pulse report pulse-out
+  pulse report part-1 part-2 part-3 -o report.html
+  pulse report pulse-out --embed -o to-send.html
+"""
+
+
 class PulseGroup(click.Group):
     """Turns what went wrong into one line on stderr and a true exit status."""
 
@@ -39,17 +76,22 @@ class PulseGroup(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-@click.group(cls=PulseGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=PulseGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(pulse.__version__, prog_name="pulse")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Imagine high-resolution faces that downscale to the low-resolution one you have.
 
     There is never one answer: PULSE shows several, says how well each fits, and where they
     disagree. Nobody in its pictures exists.
     """
+    if os.environ.get("NO_COLOR"):  # as https://no-color.org asks
+        ctx.color = False
 
 
-@main.command()
+@main.command(epilog=UPSCALE_EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, type=InputPath, metavar="INPUT...")
 @click.option("-o", "--out", type=InputPath, default=Path("pulse-out"), show_default=True,
               help="Output folder; a later run with the same settings goes on there.")  # fmt: skip
@@ -74,7 +116,7 @@ def upscale(ctx: click.Context, inputs: tuple[Path, ...], out: Path, dry_run: bo
     ctx.exit(0 if is_complete else SOME_FAILED)
 
 
-@main.command()
+@main.command(epilog=DEMO_EXAMPLES)
 @click.option("-o", "--out", type=InputPath, default=Path("pulse-demo"), show_default=True,
               help="Output folder.")  # fmt: skip
 @output_options
@@ -90,7 +132,29 @@ def demo(ctx: click.Context, out: Path, method: UpscaleSettings, where: Where,
     ctx.exit(0 if is_complete else SOME_FAILED)
 
 
-@main.command()
+@main.command(epilog=REPORT_EXAMPLES)
+@click.argument("runs", nargs=-1, required=True, type=InputPath, metavar="RUN...")
+@click.option(
+    "-o",
+    "--out",
+    type=InputPath,
+    metavar="FILE",
+    help="The page; default: report.html in the run's folder, or here for several runs.",
+)
+@click.option("--embed", is_flag=True, help="Put the pictures into the page, to send it alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def report(runs: tuple[Path, ...], out: Path | None, embed: bool, as_json: bool) -> None:
+    """Write a page to look at everything in a browser, over one output folder or several.
+
+    Several are taken as parts of one run, such as those of --shard: of the same picture, face and
+    candidate the later folder's counts.
+    """
+    from pulse.cli.report import report_on
+
+    report_on(runs, out, embed=embed, as_json=as_json)
+
+
+@main.command(epilog=ALIGN_EXAMPLES)
 @click.argument("inputs", nargs=-1, required=True, type=InputPath, metavar="INPUT...")
 @click.option("-o", "--out", type=InputPath, required=True, help="Output folder.")
 @click.option("--size", type=click.IntRange(min=1), default=1024, show_default=True,

@@ -52,11 +52,19 @@ class Where:
 
 @dataclass(frozen=True)
 class Output:
-    """What is written, and what is told: verbose is None for the usual."""
+    """What is written, and what is told.
+
+    Attributes:
+        run: of the run.
+        as_json: whether the summary is one JSON object.
+        verbose: None for the usual.
+        report: whether the report page is written.
+    """
 
     run: RunSettings
     as_json: bool
     verbose: bool | None
+    report: bool = True
 
 
 class AutoOrCount(click.ParamType[int | None]):
@@ -195,13 +203,13 @@ def output_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
-                verbose: bool | None, fail_fast: bool, shard: str | None,
+                verbose: bool | None, fail_fast: bool, shard: str | None, report: bool,
                 **rest: Any) -> Any:  # fmt: skip
         run = RunSettings(
             batch_size=batch_size, format=format_, overwrite=overwrite, fail_fast=fail_fast,
             shard=_checked(lambda: Shard.parse(shard)) if shard else None,
         )  # fmt: skip
-        return command(*args, output=Output(run, as_json, verbose), **rest)
+        return command(*args, output=Output(run, as_json, verbose, report), **rest)
 
     return _with_options(wrapped, [
         click.option("--batch-size", type=AutoOrCount(), default="auto", show_default=True,
@@ -214,6 +222,8 @@ def output_options(command: Command) -> Command:
                      help="Stop at the first picture that fails or has no face."),
         click.option("--shard", metavar="K/N",
                      help="Do only the K-th of N equal parts, told apart by what is in the files."),
+        click.option("--report/--no-report", default=True, show_default=True,
+                     help="Write report.html, a page to look at everything in a browser."),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         click.option("-v/-q", "--verbose/--quiet", default=None,
                      help="Tell of every candidate, or of errors only."),

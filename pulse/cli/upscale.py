@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 import click
 from tqdm import tqdm
 
-from pulse.batch.journal import Record
+from pulse.batch.journal import JOURNAL_NAME, Record
 from pulse.batch.runner import Runner, SearcherFactory, Watcher
 from pulse.cli.bars import show_on
 from pulse.cli.exit_status import INTERRUPTED
@@ -29,6 +29,7 @@ from pulse.pretrained import Pretrained, load_generator
 from pulse.search.descent import Progress
 from pulse.settings import UpscaleSettings
 
+QUICK_JOURNAL_BYTES = 4_000_000  # some 6,000 records, a page of half a second
 BAR = "{desc} |{bar}| {percentage:.0f}%, {elapsed} gone, {remaining} left{postfix}"
 
 
@@ -52,8 +53,10 @@ def run_upscale(
             display.close()
             faces = count(runner.summary.faces, "face")
             say_how_to_go_on(f"interrupted; {faces} of this run whole in '{out}'")
+            page = report_page(out, output, is_hurried=True)
             if output.as_json:
-                click.echo(json.dumps(summary_as_json(runner.summary, out, interrupted=True)))
+                told = summary_as_json(runner.summary, out, page, interrupted=True)
+                click.echo(json.dumps(told))
             raise click.exceptions.Exit(INTERRUPTED) from None
         except PulseError:
             display.close()
@@ -61,11 +64,30 @@ def run_upscale(
                 faces = count(runner.summary.faces, "face")
                 say_how_to_go_on(f"{faces} of this run whole in '{out}'")
             raise
+    page = report_page(out, output)
     if output.as_json:
-        click.echo(json.dumps(summary_as_json(summary, out)))
+        click.echo(json.dumps(summary_as_json(summary, out, page)))
     elif output.verbose is not False:
-        click.echo(summary_as_text(summary, out))
+        click.echo(summary_as_text(summary, out, page))
     return summary.is_complete
+
+
+def report_page(out: Path, output: Output, *, is_hurried: bool = False) -> Path | None:
+    """Bring the report page up to date, if it is wanted; None where there is none.
+
+    Args:
+        out: the output folder.
+        output: what is wanted.
+        is_hurried: somebody waits for the program to end: no page then that takes long.
+
+    Raises:
+        PulseError: if it cannot be written.
+    """
+    from pulse.report.page import report_on_run
+
+    journal = out / JOURNAL_NAME
+    is_long = is_hurried and journal.exists() and journal.stat().st_size > QUICK_JOURNAL_BYTES
+    return report_on_run(out) if output.report and not is_long else None
 
 
 def say_how_to_go_on(state: str) -> None:

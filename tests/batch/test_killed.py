@@ -55,7 +55,8 @@ def test_killed_at_50_moments_the_same_command_gives_the_same_tree(
     told = json.loads(result.stdout)
     assert told[0] == [0, 3]  # two of the inputs are no faces
     want = tree_of(outs[0])
-    assert len(want) == 8 * 4 + 2
+    assert len(want) == 8 * 6 + 3
+    assert "report.html" in want
     for out, (_, status) in zip(outs, told, strict=True):
         assert status == 3
         assert tree_of(out) == want

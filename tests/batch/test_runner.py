@@ -53,6 +53,7 @@ def test_every_face_has_its_files(run, out):
     for name in ("a", "b", "sub/a"):
         assert {path.name for path in (out / name).iterdir()} == {
             "low_res.png", "candidate-01.png", "candidate-02.png", "sheet.png",
+            "downscaled.png", "disagreement.png",
         }  # fmt: skip
     assert (summary.pictures, summary.faces, len(summary.errors)) == (3, 3, 6)
     assert summary.is_complete

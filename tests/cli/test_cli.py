@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,12 +69,14 @@ def test_upscale_saves_says_where_and_ends_with_0(pulse_command, folder, out):
     assert result.exit_code == 0
     assert (out / "a" / "candidate-01.png").exists()
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("2 candidates: ")
-    assert re.match(r"2 faces searched in \d+ s, \d+\.\d s a face\.", lines[1])
-    assert lines[-1] == (
-        f"Pictures are in '{out}'; start with a sheet.png. "
-        "These faces are imagined: nobody in them exists."
-    )
+    assert re.match(r"0  within the tolerance$", lines[0])
+    errors = r"median error 0\.\d+ +largest 0\.\d+$"
+    assert re.match(r"2  above the tolerance   " + errors, lines[1])
+    assert re.match(r"Time +2 faces in \d+ s, \d+\.\d s a face$", lines[3])
+    assert re.match(r"Fit least +[ab] \(0\.\d+\), [ab] \(0\.\d+\)$", lines[4])
+    assert lines[-2] == f"Look at       {out / 'report.html'}"
+    assert lines[-1] == "These faces are imagined: nobody in them exists."
+    assert "\x1b" not in result.stdout  # no colours where nobody looks
     assert result.stderr == ""  # no bar where nobody looks
 
 
@@ -80,7 +84,7 @@ def test_a_second_time_says_that_all_was_done(pulse_command, folder, out):
     pulse_command("upscale", folder, "-o", out, *QUICK)
     result = pulse_command("upscale", folder, "-o", out, *QUICK)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[0] == "2 of 2 pictures done before; left as is."
+    assert "Done before   2 of 2 pictures; left as is" in result.stdout.splitlines()
 
 
 def test_some_failed_ends_with_3_and_one_line_each(pulse_command, folder, out):
@@ -92,8 +96,8 @@ def test_some_failed_ends_with_3_and_one_line_each(pulse_command, folder, out):
     assert len(lines) == 2
     assert lines[0].startswith(f"{folder / 'bad.png'} is not a picture that PULSE can read")
     assert lines[1].startswith(f"{folder / 'landscape.png'}: no face was found")
-    assert "1 without a face; the journal says why." in result.stdout
-    assert "1 failed; the journal says why." in result.stdout
+    assert "1  without a face        the journal says why\n" in result.stdout
+    assert "1  failed                the journal says why\n" in result.stdout
 
 
 def test_json_prints_one_object_and_nothing_else(pulse_command, folder, out):
@@ -214,6 +218,7 @@ def test_defaults_are_those_of_the_settings(monkeypatch):
     method, where, output = settings_of(monkeypatch)
     assert method == UpscaleSettings()
     assert output.run == RunSettings()
+    assert output.report
     assert (where.generator, where.device) == ("portraits-128", "auto")
     assert (method.candidates, method.search.tolerance) == (4, 1e-3)
 
@@ -224,7 +229,7 @@ def test_every_option_arrives(monkeypatch):
         *("-n", "7", "--seed", "5", "--low-res", "24", "--align", "never", "--faces", "largest"),
         *("--kernel", "area", "--steps", "9", "--step-size", "0.1", "--tolerance", "0.01"),
         *("--loss", "1*L1", "--noise", "zero", "--tile-latent", "--batch-size", "3"),
-        *("--format", "webp", "--overwrite", "--device", "cpu", "--generator", "g"),
+        *("--format", "webp", "--overwrite", "--no-report", "--device", "cpu", "--generator", "g"),
         *("--fail-fast", "--shard", "2/8", "--workers", "3", "--ray", "auto"),
     )  # fmt: skip
     assert method.face == FaceSettings("never", "largest", 24, "area")
@@ -233,6 +238,7 @@ def test_every_option_arrives(monkeypatch):
     assert (search.loss.l2, search.loss.l1, search.loss.geocross) == (0, 1, 0)
     assert (search.noise, search.tile_latent) == ("zero", True)
     assert output.run == RunSettings(3, "webp", True, True, Shard(2, 8))
+    assert not output.report
     assert (method.candidates, method.seed) == (7, 5)
     assert (where.generator, where.device) == ("g", "cpu")
     assert (where.workers, where.ray) == (3, "auto")
@@ -304,9 +310,58 @@ def test_align_names_pictures_without_a_face(pulse_command, folder, tmp_path):
 def test_help_names_every_command():
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for command in ("upscale", "demo", "align"):
+    for command in ("upscale", "demo", "align", "report"):
         assert command in result.stdout
     assert "Nobody in its pictures exists." in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("name", ["", "upscale", "demo", "align", "report"])
+def test_help_ends_with_examples_that_the_command_takes(name, monkeypatch):
+    """Each line that is shown is parsed; what it would do is not done."""
+    result = CliRunner().invoke(main, [*name.split(), "--help"])
+    examples = re.findall(r"^    (pulse .*?)(?:  .*)?$", result.stdout, re.MULTILINE)
+    assert len(examples) >= 2
+    for done in ("cli.upscale.run_upscale", "cli.report.report_on"):
+        monkeypatch.setattr(f"pulse.{done}", lambda *_, **__: True)
+    monkeypatch.setattr("pulse.batch.align.align_pictures", lambda *_, **__: [])
+    for example in examples:
+        result = CliRunner().invoke(main, example.split()[1:], catch_exceptions=False)
+        assert result.exit_code == 0, (example, result.output)
+
+
+def test_the_shell_completes_commands_and_options():
+    def completions(words):
+        result = subprocess.run(
+            [sys.executable, "-c", "from pulse.cli import main; main(prog_name='pulse')"],
+            env=os.environ | {"_PULSE_COMPLETE": "bash_complete", "COMP_WORDS": words,
+                              "COMP_CWORD": str(len(words.split()) - 1)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return result.stdout.split()
+
+    assert completions("pulse re") == ["plain,report"]
+    assert completions("pulse upscale --kernel bi") == ["plain,bicubic"]
+    assert "plain,--no-report" in completions("pulse upscale --no")
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_and_for_those_who_want_them(
+    small, folder, out, no_color, is_coloured
+):
+    """On a terminal of its own: `script` gives it one."""
+    script = shutil.which("script")
+    if script is None:
+        pytest.skip("no `script` here to make a terminal with")
+    python = [sys.executable, "-c", "from pulse.cli import main; main()"]
+    command = [*python, "upscale", folder, "-o", out, *QUICK, "--generator", small]
+    command = shlex.join(str(word) for word in [*command, "--device", "cpu", "--no-report"])
+    result = subprocess.run(
+        [script, "-qec", command, os.devnull],
+        env=os.environ | {"NO_COLOR": no_color, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "above the tolerance" in result.stdout
+    assert ("\x1b[33m" in result.stdout) == is_coloured
 
 
 def run_python(code, **options):
@@ -315,12 +370,12 @@ def run_python(code, **options):
     )
 
 
-@pytest.mark.parametrize("command", ["--help", "upscale --help", "align --help"])
+@pytest.mark.parametrize("command", ["--help", "upscale --help", "align --help", "report -h"])
 def test_help_loads_no_torch(command):
     code = (
         "import sys\nfrom pulse.cli import main\n"
         f"main({command.split()!r}, standalone_mode=False)\n"
-        "heavy = {'torch', 'dlib', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "heavy = {'torch', 'dlib', 'numpy', 'PIL', 'jinja2'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     run_python(code)

@@ -1,0 +1,1 @@
+"""The report: one page over the faces of one run or of several."""
