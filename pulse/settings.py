@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 EMBEDDED = "portraits-128"  # the generator that comes with PULSE
@@ -207,6 +208,19 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class SigningSettings:
+    """With what pictures are signed (C2PA).
+
+    Attributes:
+        certificates: PEM file of the signing certificate, those above it after it.
+        key: PEM file of its private key.
+    """
+
+    certificates: Path
+    key: Path
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Settings of a run over many pictures, beyond those of the method.
 
@@ -216,6 +230,7 @@ class RunSettings:
         overwrite: do again what an earlier run did.
         fail_fast: stop at the first picture that fails or has no face.
         shard: the part of the pictures to do; None for all.
+        signing: with what new pictures are signed; None for no signature.
     """
 
     batch_size: int | None = None
@@ -223,3 +238,4 @@ class RunSettings:
     overwrite: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
+    signing: SigningSettings | None = None

@@ -18,6 +18,7 @@ from pulse.errors import PulseError
 from pulse.faces.prepare import Face
 from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
+from pulse.images.credentials import Sign, Signer
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
 from pulse.sheet import SheetEntry, draw_sheet
@@ -50,6 +51,7 @@ class FaceWriter:
         generator: that drew the candidates.
         settings: of the method.
         format: of the candidates.
+        signer: signs the candidates and the sheet; None for no signature.
     """
 
     out: Path
@@ -57,6 +59,7 @@ class FaceWriter:
     generator: Pretrained
     settings: UpscaleSettings
     format: FormatName
+    signer: Signer | None = None
 
     def write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
         """Write the low-resolution face, its new candidates and the sheet of them all.
@@ -130,7 +133,12 @@ class FaceWriter:
         tolerance, kernel = self.settings.search.tolerance, self.settings.face.kernel
         sheet = draw_sheet(face.low_res, entries, tolerance, kernel, title)
         origin = origin_of(face, None, self.generator, self.settings.seed, self.settings)
-        write_picture(sheet, self.out / self._folder(work) / SHEET_NAME, origin=origin)
+        path = self.out / self._folder(work) / SHEET_NAME
+        write_picture(sheet, path, origin=origin, sign=self._sign(work.planned))
+
+    def _sign(self, planned: PlannedPicture) -> Sign | None:
+        """What signs the pictures made from an input."""
+        return self.signer.for_input(planned.source.path) if self.signer else None
 
     def record(self, planned: PlannedPicture, status: Status, **values: Any) -> Record:  # noqa: ANN401
         """A record of a picture; the fields of `Record` that say more of it go in by name."""
@@ -165,7 +173,7 @@ class FaceWriter:
             reason = "the search left the range of numbers; try a smaller --step-size"
             return self.record(work.planned, "failed", reason=reason, **values)
         output = self._folder(work) / f"candidate-{candidate.number:02d}.{self.format}"
-        candidate.save(self.out / output)
+        candidate.save(self.out / output, self._sign(work.planned))
         return self.record(
             work.planned,
             "saved" if candidate.met_tolerance else "above-tolerance",

@@ -29,6 +29,7 @@ from pulse.batch.summary import Summary
 from pulse.candidates import Candidate, Job
 from pulse.errors import PulseError
 from pulse.files import remove_partial_files
+from pulse.images.credentials import Signer
 from pulse.lock import locked_at_once
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
@@ -135,7 +136,11 @@ class Runner:
         identity = identity_of(generator, settings, self.run_settings.format)
         self.run_id = run_id_of(identity)
         self.run_file = RunFile(out, identity, str(generator.device))
-        self.writer = FaceWriter(out, self.run_id, generator, settings, self.run_settings.format)
+        signing = self.run_settings.signing
+        signer = Signer(signing.certificates, signing.key) if signing else None
+        self.writer = FaceWriter(
+            out, self.run_id, generator, settings, self.run_settings.format, signer
+        )
         self.journal = Journal(out)
         self.summary = Summary()
         self._make_searcher = searcher or self._local_searcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,10 +24,12 @@ from pulse.settings import (
     RunSettings,
     SearchSettings,
     Shard,
+    SigningSettings,
     UpscaleSettings,
 )
 
 Command = Callable[..., Any]
+ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
 PRESETS = {"default": SearchSettings(), "pulse": PUBLISHED}
 _face, _search, _method, _run = FaceSettings(), SearchSettings(), UpscaleSettings(), RunSettings()
 
@@ -92,6 +95,15 @@ def _checked(make: Callable[[], Any]) -> Any:
         return make()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _signing(certificates: Path | None, key: Path | None) -> SigningSettings | None:
+    """What to sign with; both files or none."""
+    if certificates is None and key is None:
+        return None
+    if certificates is None or key is None:
+        raise click.UsageError("--c2pa-cert and --c2pa-key go together; give both or none")
+    return SigningSettings(certificates, key)
 
 
 def face_options(*, for_align: bool) -> Callable[[Command], Command]:
@@ -196,10 +208,11 @@ def output_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
                 verbose: bool | None, fail_fast: bool, shard: str | None,
-                **rest: Any) -> Any:  # fmt: skip
+                c2pa_cert: Path | None, c2pa_key: Path | None, **rest: Any) -> Any:  # fmt: skip
         run = RunSettings(
             batch_size=batch_size, format=format_, overwrite=overwrite, fail_fast=fail_fast,
             shard=_checked(lambda: Shard.parse(shard)) if shard else None,
+            signing=_signing(c2pa_cert, c2pa_key),
         )  # fmt: skip
         return command(*args, output=Output(run, as_json, verbose), **rest)
 
@@ -214,6 +227,11 @@ def output_options(command: Command) -> Command:
                      help="Stop at the first picture that fails or has no face."),
         click.option("--shard", metavar="K/N",
                      help="Do only the K-th of N equal parts, told apart by what is in the files."),
+        click.option("--c2pa-cert", type=ExistingFile, metavar="FILE",
+                     help="Sign new pictures (C2PA) with this PEM certificate chain; needs "
+                     "pulse[c2pa]."),
+        click.option("--c2pa-key", type=ExistingFile, metavar="FILE",
+                     help="The certificate's private key, PEM."),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         click.option("-v/-q", "--verbose/--quiet", default=None,
                      help="Tell of every candidate, or of errors only."),
