@@ -12,9 +12,10 @@ from torch import Tensor
 
 from pulse.batch.jobs import face_folder
 from pulse.batch.journal import RUN_NAME, Record, Status
+from pulse.batch.paste import Paster, Together
 from pulse.batch.plan import LOW_RES_NAME, SHEET_NAME, PlannedPicture
 from pulse.candidates import Candidate, origin_of
-from pulse.errors import PulseError
+from pulse.errors import PictureError, PulseError
 from pulse.faces.prepare import Face
 from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
@@ -33,12 +34,14 @@ class FaceWork:
         face: the face.
         missing: numbers of the candidates to search for; may be none where the sheet is missing.
         notes: for the records.
+        together: all faces of the picture.
     """
 
     planned: PlannedPicture
     face: Face
     missing: tuple[int, ...]
     notes: tuple[str, ...]
+    together: Together
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class FaceWriter:
         settings: of the method.
         format: of the candidates.
         signer: signs the candidates and the sheet; None for no signature.
+        paster: puts candidates back into their photographs; None for not at all.
     """
 
     out: Path
@@ -60,6 +64,7 @@ class FaceWriter:
     settings: UpscaleSettings
     format: FormatName
     signer: Signer | None = None
+    paster: Paster | None = None
 
     def write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
         """Write the low-resolution face, its new candidates and the sheet of them all.
@@ -71,7 +76,7 @@ class FaceWriter:
             candidates: the new ones.
 
         Returns:
-            The records of the new candidates.
+            The records of the new candidates, and of a failure to paste them back.
 
         Raises:
             PulseError: if a file cannot be written.
@@ -80,13 +85,26 @@ class FaceWriter:
         self._make_folder(folder)
         # a sheet shows every candidate or is not there: an older one would pass for finished
         (folder / SHEET_NAME).unlink(missing_ok=True)
+        if self.paster and candidates:
+            self.paster.clear(work.planned)
         write_picture(to_image(work.face.low_res), folder / LOW_RES_NAME)
         new = [self._write_candidate(work, candidate) for candidate in candidates]
         earlier = work.planned.records_of(work.face.number)
         images = {candidate.number: candidate.image for candidate in candidates}
         # what JPEG kept of a new candidate is what a later run would find
         self._write_sheet(work, [*earlier, *new], {} if self.format == "jpg" else images)
-        return new
+        return new + self._paste(work, [*earlier, *new])
+
+    def _paste(self, work: FaceWork, records: list[Record]) -> list[Record]:
+        """Paste back the faces of a picture with the last of them; the record of a failure."""
+        faces = work.together.add(work.face, records)
+        if self.paster is None or faces is None:
+            return []
+        try:
+            self.paster.write(work.planned, faces)
+        except PictureError as error:
+            return [self.record(work.planned, "failed", reason=f"not pasted back: {error}")]
+        return []
 
     def _make_folder(self, folder: Path) -> None:
         """Make a face's folder, and clear it of what a killed run left half-written.
