@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pulse.faces.prepare import Face
 from pulse.images import Origin, to_image, write_picture
+from pulse.images.credentials import Sign
 from pulse.pretrained import Pretrained
 from pulse.settings import UpscaleSettings
 
@@ -55,13 +56,17 @@ class Candidate:
         """The image as 8-bit RGB."""
         return to_image(self.image)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, sign: Sign | None = None) -> None:
         """Write the image, with its origin in the file; the suffix decides the format.
+
+        Args:
+            path: the file.
+            sign: adds signed credentials; see `Signer`.
 
         Raises:
             PulseError: if it cannot be written.
         """
-        write_picture(self.to_pil(), Path(path), origin=self.origin)
+        write_picture(self.to_pil(), Path(path), origin=self.origin, sign=sign)
 
 
 def spread_of(images: Sequence[Tensor]) -> Tensor:

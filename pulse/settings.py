@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 EMBEDDED = "portraits-128"  # the generator that comes with PULSE
@@ -26,6 +27,12 @@ FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
 StartName = Literal["independent", "shared"]
 STARTS: tuple[StartName, ...] = get_args(StartName)
+
+
+PickName = Literal["best", "all"]
+PICKS: tuple[PickName, ...] = get_args(PickName)
+
+MOST_SCALE = 16  # times the photograph's size that a pasted picture may have
 
 
 def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -207,6 +214,53 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class SigningSettings:
+    """With what pictures are signed (C2PA).
+
+    Attributes:
+        certificates: PEM file of the signing certificate, those above it after it.
+        key: PEM file of its private key.
+    """
+
+    certificates: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class PasteSettings:
+    """How candidates go back into the photograph.
+
+    Attributes:
+        pick: the "best" candidate of each face in one picture, "all" in a picture each, or the
+            candidate of this number.
+        scale: size of the result, as a multiple of the photograph's.
+    """
+
+    pick: PickName | int = "best"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.pick not in PICKS and not (isinstance(self.pick, int) and self.pick > 0):
+            raise ValueError(f"got pick {self.pick!r}, expected best, all or a number from 1")
+        if not 0 < self.scale <= MOST_SCALE:
+            raise ValueError(f"got scale {self.scale:g}, expected above 0 and {MOST_SCALE} at most")
+
+    @classmethod
+    def parse(cls, pick: str, scale: float) -> PasteSettings:
+        """Read a pick written as "best", "all" or "3".
+
+        Raises:
+            ValueError: if it is written otherwise, or the scale is out of range.
+        """
+        words: dict[str, PickName] = {name: name for name in PICKS}
+        if pick in words:
+            return cls(words[pick], scale)
+        if not (pick.isascii() and pick.isdecimal()):
+            raise ValueError(f"got pick {pick!r}, expected best, all or a number from 1")
+        return cls(int(pick), scale)
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Settings of a run over many pictures, beyond those of the method.
 
@@ -216,6 +270,8 @@ class RunSettings:
         overwrite: do again what an earlier run did.
         fail_fast: stop at the first picture that fails or has no face.
         shard: the part of the pictures to do; None for all.
+        paste: how candidates go back into their photographs; None for not at all.
+        signing: with what new pictures are signed; None for no signature.
     """
 
     batch_size: int | None = None
@@ -223,3 +279,5 @@ class RunSettings:
     overwrite: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
+    paste: PasteSettings | None = None
+    signing: SigningSettings | None = None

@@ -20,12 +20,14 @@ from pulse.batch.journal import (
     Record,
     Status,
 )
+from pulse.batch.paste import Paster, Together
 from pulse.batch.plan import PlannedPicture
 from pulse.candidates import Candidate, origin_of
-from pulse.errors import PulseError
+from pulse.errors import PictureError, PulseError
 from pulse.faces.prepare import Face
 from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
+from pulse.images.credentials import Sign, Signer
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
 from pulse.sheet import SheetEntry, draw_disagreement, draw_downscaled, draw_sheet
@@ -40,12 +42,14 @@ class FaceWork:
         face: the face.
         missing: numbers of the candidates to search for; may be none where the sheet is missing.
         notes: for the records.
+        together: all faces of the picture.
     """
 
     planned: PlannedPicture
     face: Face
     missing: tuple[int, ...]
     notes: tuple[str, ...]
+    together: Together
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class FaceWriter:
         generator: that drew the candidates.
         settings: of the method.
         format: of the candidates.
+        signer: signs the candidates and the sheet; None for no signature.
+        paster: puts candidates back into their photographs; None for not at all.
     """
 
     out: Path
@@ -65,6 +71,8 @@ class FaceWriter:
     generator: Pretrained
     settings: UpscaleSettings
     format: FormatName
+    signer: Signer | None = None
+    paster: Paster | None = None
 
     def write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
         """Write the low-resolution face, its new candidates and the sheet of them all.
@@ -76,7 +84,7 @@ class FaceWriter:
             candidates: the new ones.
 
         Returns:
-            The records of the new candidates.
+            The records of the new candidates, and of a failure to paste them back.
 
         Raises:
             PulseError: if a file cannot be written.
@@ -85,13 +93,26 @@ class FaceWriter:
         self._make_folder(folder)
         # a sheet shows every candidate or is not there: an older one would pass for finished
         (folder / SHEET_NAME).unlink(missing_ok=True)
+        if self.paster and candidates:
+            self.paster.clear(work.planned)
         write_picture(to_image(work.face.low_res), folder / LOW_RES_NAME)
         new = [self._write_candidate(work, candidate) for candidate in candidates]
         earlier = work.planned.records_of(work.face.number)
         images = {candidate.number: candidate.image for candidate in candidates}
         # what JPEG kept of a new candidate is what a later run would find
         self._write_comparisons(work, [*earlier, *new], {} if self.format == "jpg" else images)
-        return new
+        return new + self._paste(work, [*earlier, *new])
+
+    def _paste(self, work: FaceWork, records: list[Record]) -> list[Record]:
+        """Paste back the faces of a picture with the last of them; the record of a failure."""
+        faces = work.together.add(work.face, records)
+        if self.paster is None or faces is None:
+            return []
+        try:
+            self.paster.write(work.planned, faces)
+        except PictureError as error:
+            return [self.record(work.planned, "failed", reason=f"not pasted back: {error}")]
+        return []
 
     def _make_folder(self, folder: Path) -> None:
         """Make a face's folder, and clear it of what a killed run left half-written.
@@ -143,8 +164,13 @@ class FaceWriter:
             (self.out / self._folder(work) / DISAGREEMENT_NAME).unlink(missing_ok=True)
         pictures[SHEET_NAME] = draw_sheet(face.low_res, entries, tolerance, kernel, title)
         origin = origin_of(face, None, self.generator, self.settings.seed, self.settings)
+        sign = self._sign(work.planned)
         for name, picture in pictures.items():
-            write_picture(picture, self.out / self._folder(work) / name, origin=origin)
+            write_picture(picture, self.out / self._folder(work) / name, origin=origin, sign=sign)
+
+    def _sign(self, planned: PlannedPicture) -> Sign | None:
+        """What signs the pictures made from an input."""
+        return self.signer.for_input(planned.source.path) if self.signer else None
 
     def record(self, planned: PlannedPicture, status: Status, **values: Any) -> Record:  # noqa: ANN401
         """A record of a picture; the fields of `Record` that say more of it go in by name."""
@@ -179,7 +205,7 @@ class FaceWriter:
             reason = "the search left the range of numbers; try a smaller --step-size"
             return self.record(work.planned, "failed", reason=reason, **values)
         output = self._folder(work) / f"candidate-{candidate.number:02d}.{self.format}"
-        candidate.save(self.out / output)
+        candidate.save(self.out / output, self._sign(work.planned))
         return self.record(
             work.planned,
             "saved" if candidate.met_tolerance else "above-tolerance",

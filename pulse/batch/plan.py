@@ -68,6 +68,7 @@ class Plan:
         run_id: of this run's settings; records of other settings do not count.
         candidates: asked for.
         overwrite: whether nothing counts as done.
+        pasted: names of the pictures that a picture's own folder must hold.
     """
 
     journal: JournalIndex
@@ -75,6 +76,7 @@ class Plan:
     run_id: str
     candidates: int
     overwrite: bool
+    pasted: tuple[str, ...] = ()
 
     def of(self, source: Source, folder: PurePosixPath) -> PlannedPicture:
         """What is known of a source whose pictures go to this folder."""
@@ -107,13 +109,18 @@ class Plan:
             return True
         faces = max((record.faces or 0 for record in records), default=0)
         there = {(record.face, record.candidate) for record in records}
-        return faces > 0 and all(
-            all((face, candidate) in there for candidate in range(1, self.candidates + 1))
+        is_pasted = all((self.out / folder / name).exists() for name in self.pasted)
+        return (
+            faces > 0
+            and is_pasted
             and all(
-                (self.out / face_folder(folder, face, faces) / name).exists()
-                for name in (LOW_RES_NAME, SHEET_NAME)
+                all((face, candidate) in there for candidate in range(1, self.candidates + 1))
+                and all(
+                    (self.out / face_folder(folder, face, faces) / name).exists()
+                    for name in (LOW_RES_NAME, SHEET_NAME)
+                )
+                for face in range(1, faces + 1)
             )
-            for face in range(1, faces + 1)
         )
 
 

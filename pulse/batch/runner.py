@@ -22,6 +22,7 @@ from pulse.batch.batch_size import BatchSize, measure_batch_size
 from pulse.batch.jobs import OutputFolders, Source, list_sources
 from pulse.batch.journal import Journal, JournalIndex, JournalWriter, Record, run_id_of
 from pulse.batch.output import FaceWork, FaceWriter
+from pulse.batch.paste import Paster, Together
 from pulse.batch.plan import Plan, PlannedPicture
 from pulse.batch.reader import Prepared, Reader
 from pulse.batch.run_file import RunFile, identity_of
@@ -29,6 +30,7 @@ from pulse.batch.summary import Summary
 from pulse.candidates import Candidate, Job
 from pulse.errors import PulseError
 from pulse.files import remove_partial_files
+from pulse.images.credentials import Signer
 from pulse.lock import locked_at_once
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
@@ -135,7 +137,13 @@ class Runner:
         identity = identity_of(generator, settings, self.run_settings.format)
         self.run_id = run_id_of(identity)
         self.run_file = RunFile(out, identity, str(generator.device))
-        self.writer = FaceWriter(out, self.run_id, generator, settings, self.run_settings.format)
+        signing = self.run_settings.signing
+        signer = Signer(signing.certificates, signing.key) if signing else None
+        paste, format_ = self.run_settings.paste, self.run_settings.format
+        self.paster = Paster(out, generator, settings, paste, format_, signer) if paste else None
+        self.writer = FaceWriter(
+            out, self.run_id, generator, settings, format_, signer, self.paster
+        )
         self.journal = Journal(out)
         self.summary = Summary()
         self._make_searcher = searcher or self._local_searcher
@@ -196,7 +204,8 @@ class Runner:
 
     def _plan(self, index: JournalIndex) -> Plan:
         overwrite = self.run_settings.overwrite
-        return Plan(index, self.out, self.run_id, self.settings.candidates, overwrite)
+        pasted = self.paster.names if self.paster else ()
+        return Plan(index, self.out, self.run_id, self.settings.candidates, overwrite, pasted)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -289,12 +298,13 @@ class Runner:
 
     def _work_of(self, prepared: Prepared) -> Iterator[FaceWork]:
         """What is missing of each face of a picture."""
+        together = Together(len(prepared.faces))
         for face in prepared.faces:
             there = {record.candidate for record in prepared.planned.records_of(face.number)}
             wanted = range(1, self.settings.candidates + 1)
             missing = tuple(number for number in wanted if number not in there)
             notes = (*prepared.notes, *face.notes, *face.warnings)
-            yield FaceWork(prepared.planned, face, missing, notes)
+            yield FaceWork(prepared.planned, face, missing, notes, together)
 
     def _collect(
         self, answers: Sequence[tuple[Job, Candidate]], executor: ThreadPoolExecutor

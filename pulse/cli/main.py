@@ -1,7 +1,8 @@
-"""The command group: `pulse upscale`, `pulse demo`, `pulse report`, `pulse align`."""
+"""The command group: `pulse upscale`, `demo`, `report`, `align`, `info` and `weights`."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,32 @@ def align(ctx: click.Context, inputs: tuple[Path, ...], out: Path, size: int, ov
         click.echo(line.text, err=line.is_failure)
     if not lines:
         click.echo(NO_PICTURES)
+    ctx.exit(SOME_FAILED if failures else 0)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=InputPath, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.pass_context
+def info(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    """Say where pictures came from, from PULSE or not: made by whom, with what, signed or not.
+
+    Exit status: 0 all read, 3 some could not be read.
+    """
+    from pulse.cli.info import info_as_json, info_as_text
+    from pulse.images.info import read_info
+
+    rows, failures = [], 0
+    for path in files:
+        try:
+            rows.append(read_info(path))
+        except PulseError as error:
+            failures += 1
+            click.echo(f"pulse: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps([info_as_json(row) for row in rows]))
+    else:
+        click.echo("\n".join(info_as_text(row) for row in rows))
     ctx.exit(SOME_FAILED if failures else 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,14 +21,18 @@ from pulse.settings import (
     WHICH_FACES,
     FaceSettings,
     LossWeights,
+    PasteSettings,
     RunSettings,
     SearchSettings,
     Shard,
+    SigningSettings,
     UpscaleSettings,
 )
 
 Command = Callable[..., Any]
+ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
 PRESETS = {"default": SearchSettings(), "pulse": PUBLISHED}
+_pasting = PasteSettings()
 _face, _search, _method, _run = FaceSettings(), SearchSettings(), UpscaleSettings(), RunSettings()
 
 
@@ -100,6 +105,25 @@ def _checked(make: Callable[[], Any]) -> Any:
         return make()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _signing(certificates: Path | None, key: Path | None) -> SigningSettings | None:
+    """What to sign with; both files or none."""
+    if certificates is None and key is None:
+        return None
+    if certificates is None or key is None:
+        raise click.UsageError("--c2pa-cert and --c2pa-key go together; give both or none")
+    return SigningSettings(certificates, key)
+
+
+def _paste(paste_back: bool, pick: str, scale: float) -> PasteSettings | None:
+    """How to paste back; the options that say how need the one that says whether."""
+    if paste_back:
+        return _checked(lambda: PasteSettings.parse(pick, scale))
+    source = click.get_current_context().get_parameter_source
+    if any(source(name) != ParameterSource.DEFAULT for name in ("pick", "scale")):
+        raise click.UsageError("--pick and --scale go with --paste-back; give it as well")
+    return None
 
 
 def face_options(*, for_align: bool) -> Callable[[Command], Command]:
@@ -204,10 +228,13 @@ def output_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
                 verbose: bool | None, fail_fast: bool, shard: str | None, report: bool,
-                **rest: Any) -> Any:  # fmt: skip
+                c2pa_cert: Path | None, c2pa_key: Path | None,
+                paste_back: bool, pick: str, scale: float, **rest: Any) -> Any:  # fmt: skip
         run = RunSettings(
             batch_size=batch_size, format=format_, overwrite=overwrite, fail_fast=fail_fast,
             shard=_checked(lambda: Shard.parse(shard)) if shard else None,
+            paste=_paste(paste_back, pick, scale),
+            signing=_signing(c2pa_cert, c2pa_key),
         )  # fmt: skip
         return command(*args, output=Output(run, as_json, verbose, report), **rest)
 
@@ -224,6 +251,17 @@ def output_options(command: Command) -> Command:
                      help="Do only the K-th of N equal parts, told apart by what is in the files."),
         click.option("--report/--no-report", default=True, show_default=True,
                      help="Write report.html, a page to look at everything in a browser."),
+        click.option("--paste-back", is_flag=True,
+                     help="Also put candidates back into their photograph: pasted.png."),
+        click.option("--pick", default=str(_pasting.pick), show_default=True,
+                     metavar="best|K|all", help="Which candidates to paste back."),
+        click.option("--scale", type=float, default=_pasting.scale, show_default=True,
+                     help="Size of the pasted picture, as a multiple of the photograph's."),
+        click.option("--c2pa-cert", type=ExistingFile, metavar="FILE",
+                     help="Sign new pictures (C2PA) with this PEM certificate chain; needs "
+                     "pulse[c2pa]."),
+        click.option("--c2pa-key", type=ExistingFile, metavar="FILE",
+                     help="The certificate's private key, PEM."),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         click.option("-v/-q", "--verbose/--quiet", default=None,
                      help="Tell of every candidate, or of errors only."),

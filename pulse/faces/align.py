@@ -193,6 +193,13 @@ def _weight(depth: Array) -> NDArray[np.float32]:
 
 def center_square(image: Image.Image) -> Image.Image:
     """The largest square around the picture's centre, for faces that are aligned already."""
+    (left, top), _, (right, bottom), _ = center_square_quad(image).astype(int).tolist()
+    return image.crop((left, top, right, bottom))
+
+
+def center_square_quad(image: Image.Image) -> Array:
+    """The quad of `center_square`."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    corners = np.array([(0, 0), (0, side), (side, side), (side, 0)], np.float64)
+    return corners + np.array([left, top])

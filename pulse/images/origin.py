@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 DESCRIPTION = "Imagined face, drawn by a neural network: not a photograph of a person."
 SOFTWARE = "PULSE"
 
@@ -73,9 +74,8 @@ class Origin:
     @classmethod
     def from_xmp(cls, packet: bytes) -> Origin | None:
         """Read a packet that `to_xmp` wrote; None if it is somebody else's."""
-        try:
-            root = ElementTree.fromstring(packet.decode())
-        except (ElementTree.ParseError, UnicodeDecodeError):
+        root = _parsed(packet)
+        if root is None:
             return None
         values = root.findtext(".//pulse:settings", namespaces=NAMESPACES)
         source_type = root.findtext(".//Iptc4xmpExt:DigitalSourceType", namespaces=NAMESPACES)
@@ -88,3 +88,24 @@ class Origin:
             )
         except (ValueError, TypeError):  # another version's fields, or an edited packet
             return None
+
+
+def digital_source_type_of(packet: bytes) -> str | None:
+    """The digital source type in anybody's XMP packet, as an element or as an attribute."""
+    root = _parsed(packet)
+    if root is None:
+        return None
+    name = f"{{{NAMESPACES['Iptc4xmpExt']}}}DigitalSourceType"
+    for element in root.iter():
+        value = element.get(name) or (element.text if element.tag == name else None)
+        if value:
+            return value.strip()
+    return None
+
+
+def _parsed(packet: bytes) -> ElementTree.Element | None:
+    """The packet's XML; None where it is damaged."""
+    try:
+        return ElementTree.fromstring(packet.decode().strip("\x00"))
+    except (ElementTree.ParseError, UnicodeDecodeError):
+        return None

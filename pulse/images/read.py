@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import warnings
@@ -35,6 +36,7 @@ HEIF_BRANDS = (
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 537 MB as RGB, more than a camera takes
 MAX_BYTES = 2**31  # that many pixels, four channels of 16 bits, not compressed, and some room
 SRGB_TOLERANCE = 2  # levels of 255; sRGB profiles of different makers differ by as much
+CAPTURE_TIME = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", re.ASCII)
 WHITE = (255, 255, 255)
 
 # The starts of files that are often taken for pictures.
@@ -61,11 +63,14 @@ class Picture:
         image: upright, RGB of 8 bits, in sRGB.
         path: the file; None for a picture from memory.
         notes: what was converted, in words.
+        captured: when the photograph was taken, as EXIF writes it; None if the file does not say.
+            Of all that EXIF tells, only this is kept, and the orientation is applied.
     """
 
     image: Image.Image
     path: Path | None
     notes: tuple[str, ...]
+    captured: str | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -93,7 +98,8 @@ def read_picture(
     with open_picture(path, max_pixels) as image:
         frame_notes = _frame_notes(image, path)
         rgb, notes = upright_srgb(image, background)
-    return Picture(rgb, path, (*frame_notes, *notes))
+        captured = capture_time_of(image)
+    return Picture(rgb, path, (*frame_notes, *notes), captured)
 
 
 @contextmanager
@@ -104,7 +110,7 @@ def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Ima
         PictureError: one line that says what, which file, why and what to do.
     """
     name = printable_path(path)
-    data = _read_regular_file(path, name)
+    data = read_regular_file(path, name)
     formats = _formats(data, name)
     limit = min(max_pixels, MAX_PIXELS)
     try:
@@ -160,7 +166,16 @@ def upright_srgb(
     return rgb, tuple(notes)
 
 
-def _read_regular_file(path: Path, name: str) -> bytes:
+def capture_time_of(image: Image.Image) -> str | None:
+    """When an opened photograph was taken, "YYYY:MM:DD HH:MM:SS"; None if its EXIF says nothing."""
+    try:
+        captured = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
+    except DECODER_ERRORS:
+        return None
+    return captured if isinstance(captured, str) and CAPTURE_TIME.fullmatch(captured) else None
+
+
+def read_regular_file(path: Path, name: str) -> bytes:
     """All bytes of a file; a folder, a pipe or a device is refused without being opened."""
     try:
         problem = _problem_of(path, path.stat())
