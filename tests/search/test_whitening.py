@@ -25,7 +25,7 @@ def linear():
 
 
 def test_residuals_are_divided_by_what_the_generator_varies(linear):
-    """The covariance of response^T v is response^T response; along its axis k a residual shrinks by 1 / (1 + c_k)."""
+    """Along an axis in which pictures have variance c a residual shrinks by 1 / (1 + c)."""
     _, response, known = linear
     covariance, axes = torch.linalg.eigh(response.T @ response / DAMPING)
     strongest, none = axes[:, -1].view(1, 3, SIDE, SIDE), axes[:, 0].view(1, 3, SIDE, SIDE)
