@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pulse.candidates import Candidate
     from pulse.errors import PulseError
-    from pulse.method import Candidate, Result, upscale
+    from pulse.method import Result, upscale
     from pulse.pretrained import Pretrained, load_generator
     from pulse.settings import (
         PUBLISHED,
@@ -50,7 +51,7 @@ _HOMES = {
     "PUBLISHED": "pulse.settings",
     "LossWeights": "pulse.settings",
     "SearchSettings": "pulse.settings",
-    "Candidate": "pulse.method",
+    "Candidate": "pulse.candidates",
     "Result": "pulse.method",
     "UpscaleSettings": "pulse.settings",
     "upscale": "pulse.method",

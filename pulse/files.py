@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from pulse.errors import PulseError
+
+PARTIAL_SUFFIX = ".part"
+PARTIAL_NAME = re.compile(rf"\..{{0,32}}\.[0-9a-f]{{16}}{re.escape(PARTIAL_SUFFIX)}", re.DOTALL)
 
 
 def cache_dir() -> Path:
@@ -48,7 +52,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     Raises:
         PulseError: naming the file and the reason; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(8)}.part")
+    temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -64,6 +68,22 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
         # Where the folder is missing or read-only there is nothing to remove, and this fails too.
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder, not in those below it.
+
+    Raises:
+        PulseError: naming the folder and the reason.
+    """
+    try:
+        for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+            if PARTIAL_NAME.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise PulseError(
+            f"cannot clear the folder {printable_path(folder)}: {error.strerror}"
+        ) from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:

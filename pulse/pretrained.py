@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -45,6 +46,13 @@ class Pretrained:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.network.device
+
+    def to(self, device: torch.device) -> Pretrained:
+        """The same generator on a device; one that is there already is not copied."""
+        if device == self.device:
+            return self
+        network = copy.deepcopy(self.network).to(device)
+        return replace(self, network=network, prior=self.prior.to(device))
 
 
 def load_generator(

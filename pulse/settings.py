@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -172,15 +173,53 @@ class UpscaleSettings:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of the pictures, for machines that share no cluster.
+
+    Attributes:
+        number: from 1.
+        count: how many parts there are.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise ValueError(f"got shard {self.number}/{self.count}, expected K/N with 1 <= K <= N")
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read a shard written as "2/8".
+
+        Raises:
+            ValueError: if it is written otherwise.
+        """
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal()):
+            raise ValueError(f"got shard {text!r}, expected K/N, such as 2/8")
+        return cls(int(number), int(count))
+
+    def holds(self, key: str) -> bool:
+        """Whether what goes by this key is in the shard; each key is in exactly one."""
+        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Settings of a run over many pictures, beyond those of the method.
 
     Attributes:
-        batch_size: searches at a time; None for a size that suits most devices.
+        batch_size: searches at a time on each device; None to measure what suits it.
         format: of the candidates.
         overwrite: do again what an earlier run did.
+        fail_fast: stop at the first picture that fails or has no face.
+        shard: the part of the pictures to do; None for all.
     """
 
     batch_size: int | None = None
     format: FormatName = "png"
     overwrite: bool = False
+    fail_fast: bool = False
+    shard: Shard | None = None

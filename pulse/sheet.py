@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,15 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pulse.candidates import spread_of
 from pulse.downscale import Downscale
 from pulse.images import to_image
-from pulse.method import spread_of
 from pulse.settings import KernelName
 
 TILE_PX = 256
 GAP_PX = 12
 CAPTION_PX = 22
+LEGEND_GAP_PX = 5
 FOOTER_LINES = 5  # enough for the narrowest sheet, of one candidate
 CANDIDATES_IN_A_ROW = 6
 BACKGROUND, INK, FAINT_INK = "white", "#1a1a1a", "#595959"
@@ -117,14 +119,16 @@ class _Canvas:
         self.draw.text((x, y + TILE_PX + 4), self._fit(caption, TILE_PX), INK, self.font)
 
     def draw_legend(self, column: int, row: int) -> None:
-        """Explain the colours of the disagreement map below its tile."""
+        """Explain the colours of the disagreement map below its tile, no wider than that."""
         x, y = self.corner(column, row)
         y += TILE_PX + 4
-        self.draw.text((x, y), "disagreement  0", INK, self.font)
-        left = x + 112
-        bar = _colours(np.linspace(0, 1, 80))[None].repeat(12, axis=0)
+        before, after = "disagreement  0", f"{SCALE_TOP * 255:.0f} of 255"
+        left = x + math.ceil(self.draw.textlength(before, self.font)) + LEGEND_GAP_PX
+        words_x = x + TILE_PX - math.ceil(self.draw.textlength(after, self.font))
+        self.draw.text((x, y), before, INK, self.font)
+        bar = _colours(np.linspace(0, 1, words_x - LEGEND_GAP_PX - left))[None].repeat(12, axis=0)
         self.image.paste(Image.fromarray(bar), (left, y + 4))
-        self.draw.text((left + 86, y), f"{SCALE_TOP * 255:.0f} of 255", INK, self.font)
+        self.draw.text((words_x, y), after, INK, self.font)
 
     def write_title(self, title: str) -> None:
         """The line at the top."""
@@ -142,14 +146,21 @@ class _Canvas:
         self.image = self.image.crop((0, 0, self.image.width, bottom))
 
     def _wrapped(self, text: str, width: int) -> list[str]:
-        """A text broken into lines that fit."""
-        lines = [""]
+        """A text broken into as few lines as fit, of about even length: no word alone on a line."""
+        lines = self._broken(text, width)
+        while len(narrower := self._broken(text, width - CAPTION_PX)) == len(lines) > 1:
+            width, lines = width - CAPTION_PX, narrower
+        return lines
+
+    def _broken(self, text: str, width: int) -> list[str]:
+        """A text broken where the next word does not fit; a word too long stands alone."""
+        lines: list[str] = []
         for word in text.split():
-            longer = f"{lines[-1]} {word}".strip()
-            if self.draw.textlength(longer, self.font) > width:
-                lines.append(word)
-            else:
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self.draw.textlength(longer, self.font) <= width:
                 lines[-1] = longer
+            else:
+                lines.append(word)
         return lines
 
     def _fit(self, text: str, width: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +32,16 @@ def pulse_state(stem: str, folder: str) -> dict[str, torch.Tensor]:
 def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference as a share of the largest value."""
     return float((got - expected).abs().max() / expected.abs().max())
+
+
+def tree_of(folder: Path) -> dict[str, object]:
+    """Every file of a run with its content; times are left out, records sorted."""
+    files: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name == "journal.jsonl":
+            records = [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
+            # a failure is tried again, and recorded again, by every run
+            files[path.name] = sorted({json.dumps(record, sort_keys=True) for record in records})
+        elif path.is_file():
+            files[str(path.relative_to(folder))] = path.read_bytes()
+    return files

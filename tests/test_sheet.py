@@ -94,3 +94,49 @@ def test_a_long_or_odd_title_stays_on_one_line(monkeypatch):
     assert texts[0].startswith("a?b/")
     assert texts[0].endswith("/face.png")
     assert len(texts[0]) < 150
+
+
+def placed(monkeypatch, **arguments):
+    """Left end, right end, top and words of every text that is drawn on a sheet."""
+    texts = []
+    text_of = sheet.ImageDraw.ImageDraw.text
+
+    def text(self, xy, words, fill, font):
+        texts.append((xy[0], xy[0] + self.textlength(words, font), xy[1], words))
+        return text_of(self, xy, words, fill, font)
+
+    monkeypatch.setattr(sheet.ImageDraw.ImageDraw, "text", text)
+    draw_sheet(LOW_RES, arguments.pop("entries"), 1e-3, "bicubic", "title")
+    return texts
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_captions_stay_below_their_tiles(monkeypatch, count):
+    texts = placed(monkeypatch, entries=entries(count))
+    footer = next(y for *_, y, words in texts if words.startswith("Below each"))
+    captions = [text for text in texts if sheet.GAP_PX < text[2] < footer]
+    assert any(words.endswith("51 of 255") for *_, words in captions)
+    step = sheet.TILE_PX + sheet.GAP_PX
+    for left, right, _, words in captions:
+        column = int((left - sheet.GAP_PX) // step)
+        assert right <= sheet.GAP_PX + column * step + sheet.TILE_PX, words
+
+
+def test_the_colours_of_the_legend_lie_between_its_words(monkeypatch):
+    pair = entries(2)
+    texts = {words.strip(): text for *text, words in placed(monkeypatch, entries=pair)}
+    (_, left, top), (right, _, _) = texts["disagreement  0"], texts["51 of 255"]
+    image = draw_sheet(LOW_RES, pair, 1e-3, "bicubic", "title")
+    row = np.asarray(image)[int(top) + 10, int(left) : int(right)]
+    row = row[(row != 255).any(axis=1)]  # the white on both sides left out
+    assert len(row) > 60
+    assert (row[0] == sheet.SCALE[0]).all()
+    assert (row[-1] == sheet.SCALE[-1]).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_no_word_of_the_footer_stands_alone(monkeypatch, count):
+    texts = placed(monkeypatch, entries=entries(count))
+    footer = next(y for *_, y, words in texts if words.startswith("Below each"))
+    lines = [words for *_, y, words in texts if y >= footer]
+    assert all(len(words.split()) > 2 for words in lines)

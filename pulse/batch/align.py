@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from pulse.faces.prepare import reduce_square
 from pulse.files import make_folder, printable_path
 from pulse.images import read_picture, to_image, write_picture
 from pulse.settings import FaceSettings
+
+# What is added to a picture's name, so that no picture's own name may end like this.
+RESERVED = re.compile(r".*\.(low_res|face-\d+)")
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,12 @@ def align_pictures(
         out: the output folder.
         size: pixels a side of the aligned face.
         settings: which faces, and the size and kernel of the reduced ones.
-        overwrite: whether faces that are there are written again.
+        overwrite: whether files that are there are written again.
 
     Yields:
-        One line for each face, and for each picture without one.
+        One line for each file, and for each picture without a face.
     """
-    folders = OutputFolders({})
+    folders = OutputFolders(reserved=RESERVED)
     for source in list_sources(inputs, out):
         try:
             yield from _align_one(source, out, folders, size, settings, overwrite=overwrite)
@@ -64,13 +68,16 @@ def _align_one(
         yield Line(f"{name}: no face was found", is_failure=True)
     for face in align_faces(image, detections, size):
         base = out / face_folder(stem, face.face_index + 1, len(detections))
-        path = base.with_name(f"{base.name}.png")
-        if path.exists() and not overwrite:
-            yield Line(f"{name}: {path} is there already; left as is", is_failure=False)
-            continue
-        make_folder(path.parent)
-        write_picture(face.image, path)
+        files = {base.with_name(f"{base.name}.png"): face.image}
         if settings.low_res:
-            reduced = to_image(reduce_square(face.image, settings.low_res, settings.kernel))
-            write_picture(reduced, base.with_name(f"{base.name}.low_res.png"))
-        yield Line(f"{name} -> {printable_path(path)}", is_failure=False)
+            reduced = reduce_square(face.image, settings.low_res, settings.kernel)
+            files[base.with_name(f"{base.name}.low_res.png")] = to_image(reduced)
+        make_folder(base.parent)
+        for path, square in files.items():
+            if path.exists() and not overwrite:
+                yield Line(
+                    f"{name}: {printable_path(path)} is there already; left as is", is_failure=False
+                )
+                continue
+            write_picture(square, path)
+            yield Line(f"{name} -> {printable_path(path)}", is_failure=False)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -43,14 +43,16 @@ def list_sources(inputs: Iterable[Path], out: Path) -> Iterator[Source]:
     """Every picture of the inputs: files as given, folders with all below them, sorted.
 
     The run's own output folder, other runs' and hidden files are passed over. A file given by
-    name is listed whatever its suffix; what it is shows when it is read.
+    name is listed whatever its suffix; what it is shows when it is read. A folder below that
+    cannot be looked into is listed as if it were a picture, to fail alone and by name.
 
     Args:
         inputs: files and folders.
         out: the folder that the run writes to.
 
     Raises:
-        PictureError: if an input is not there at all.
+        PictureError: if an input is not there at all, is a folder that cannot be listed, or is the
+            output folder itself.
     """
     roots = list(inputs)
     seen: set[str] = set()
@@ -65,6 +67,14 @@ def list_sources(inputs: Iterable[Path], out: Path) -> Iterator[Source]:
 
 def _list_root(root: Path, prefix: PurePosixPath, out: Path) -> Iterator[Source]:
     if root.is_dir():
+        if root.resolve() == out.resolve():
+            raise PictureError(f"'{root}' is the output folder as well; choose another with -o")
+        try:
+            os.scandir(root).close()
+        except OSError as error:
+            raise PictureError(
+                f"cannot list the folder '{root}': {error.strerror}; ask its owner"
+            ) from error
         for path in _walk(root, out.resolve()):
             yield Source(path, prefix / PurePosixPath(path.parent.relative_to(root)))
     elif os.path.lexists(root):
@@ -77,8 +87,9 @@ def _walk(folder: Path, out: Path) -> Iterator[Path]:
     """Pictures below a folder in the order of their names, folder by folder."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise PictureError(f"cannot list the folder '{folder}': {error.strerror}") from error
+    except OSError:
+        yield folder
+        return
     names = {entry.name for entry in entries}
     if folder.resolve() == out or {RUN_NAME, JOURNAL_NAME} <= names:
         return
@@ -102,12 +113,16 @@ class OutputFolders:
     a number.
 
     Args:
-        known: what earlier runs gave: source key to folder.
+        known: what earlier runs gave: each source's key with its folder.
+        reserved: stems, in lower case, that no picture's folder may take.
     """
 
-    def __init__(self, known: Mapping[str, str]) -> None:
+    def __init__(
+        self, known: Iterable[tuple[str, str]] = (), reserved: re.Pattern[str] = RESERVED
+    ) -> None:
         self._folders = dict(known)
-        self._taken = {_fold(folder) for folder in known.values()}
+        self._reserved = reserved
+        self._taken = {_fold(folder) for folder in self._folders.values()}
 
     def of(self, source: Source) -> PurePosixPath:
         """The folder of a source, relative to the output folder; one picture's faces share it."""
@@ -120,7 +135,7 @@ class OutputFolders:
     def _proposals(self, source: Source) -> Iterator[str]:
         parent = PurePosixPath(*(_printable(part) for part in source.folder.parts))
         for name in (source.path.stem, source.path.name):
-            if not RESERVED.fullmatch(name.lower()):
+            if not self._reserved.fullmatch(name.lower()):
                 yield str(parent / _printable(name))
         number = 2
         while True:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 from pulse.errors import PulseError
 
@@ -25,6 +26,8 @@ class Record:
     Attributes:
         source: the input's absolute path.
         source_sha256: of the input file's bytes; None if it could not be read.
+        source_bytes: its size; None if it could not be read.
+        source_mtime_ns: when it was last changed, nanoseconds; None if it could not be read.
         folder: the picture's folder in the output tree.
         status: "saved" within the tolerance, "above-tolerance" saved all the same, "no-face", or
             "failed".
@@ -48,6 +51,8 @@ class Record:
     folder: str
     status: Status
     run_id: str
+    source_bytes: int | None = None
+    source_mtime_ns: int | None = None
     face: int | None = None
     faces: int | None = None
     candidate: int | None = None
@@ -66,6 +71,9 @@ class Record:
         return json.dumps(asdict(self))
 
 
+FIELD_NAMES = frozenset(field.name for field in fields(Record))
+
+
 class Journal:
     """The journal file of one output folder.
 
@@ -82,39 +90,69 @@ class Journal:
         Raises:
             PulseError: naming the line that is not a record.
         """
+        for _, line, number in self._lines():
+            yield self._parse(line, number)
+
+    def index(self) -> JournalIndex:
+        """Where in the file the records of each source are.
+
+        Raises:
+            PulseError: naming the line that is not a record.
+        """
+        sources: dict[str, tuple[str, list[int]]] = {}
+        for offset, line, number in self._lines():
+            values = self._load(line, number)
+            try:
+                source, folder = values["source"], values["folder"]
+            except KeyError as error:
+                raise self._spoiled(number, f"no field {error}") from error
+            if source in sources:
+                sources[source] = (folder, [*sources[source][1], offset])
+            else:
+                sources[source] = (folder, [offset])
+        return JournalIndex(self, sources)
+
+    def _lines(self) -> Iterator[tuple[int, bytes, int]]:
+        """Offset, content and number of each whole line."""
         if not self.path.exists():
             return
+        offset = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):
-                    yield self._parse(line, number)
+                    yield offset, line, number
+                offset += len(line)
 
-    def _parse(self, line: bytes, number: int) -> Record:
-        names = {field.name for field in fields(Record)}
+    def read_at(self, offsets: list[int]) -> Iterator[Record]:
+        """The records that begin at these places of the file."""
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield self._parse(file.readline(), None)
+
+    def _load(self, line: bytes, number: int | None) -> dict[str, Any]:
         try:
             values = json.loads(line)
-            known = {name: values[name] for name in names if name in values}
-            record = Record(**known | {"notes": tuple(known.get("notes", ()))})
-        except (ValueError, TypeError) as error:
-            raise PulseError(
-                f"{self.path} line {number} is not a record of this program ({error}); "
-                "move the file away or write to another folder with -o"
-            ) from error
-        return record
+        except ValueError as error:
+            raise self._spoiled(number, error) from error
+        if not isinstance(values, dict):
+            raise self._spoiled(number, f"it is no object but {type(values).__name__}")
+        return values
 
-    def append(self, records: list[Record]) -> None:
-        """Add records and see that they are on the disk before returning.
-
-        Raises:
-            PulseError: if they cannot be written.
-        """
+    def _parse(self, line: bytes, number: int | None) -> Record:
+        values = self._load(line, number)
         try:
-            with self.path.open("ab") as file:
-                file.write("".join(f"{record.to_json()}\n" for record in records).encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise PulseError(f"cannot write the journal {self.path}: {error.strerror}") from error
+            known = {name: values[name] for name in values.keys() & FIELD_NAMES}
+            return Record(**known | {"notes": tuple(known.get("notes", ()))})
+        except TypeError as error:
+            raise self._spoiled(number, error) from error
+
+    def _spoiled(self, number: int | None, reason: object) -> PulseError:
+        where = "has a line that" if number is None else f"line {number}"
+        return PulseError(
+            f"{self.path} {where} is not a record of this program ({reason}); "
+            "move the file away or write to another folder with -o"
+        )
 
     def repair(self) -> None:
         """Cut off a last line that a killed run left torn."""
@@ -131,3 +169,101 @@ class Journal:
                     break
             if end != size:
                 file.truncate(end)
+
+    def open(self) -> JournalWriter:
+        """Open the file for records to be added.
+
+        Raises:
+            PulseError: if it cannot be opened.
+        """
+        return JournalWriter(self.path)
+
+
+class JournalIndex:
+    """Which records there are of each source, without holding them in memory.
+
+    Args:
+        journal: the file.
+        sources: source to its folder and the offsets of its records, oldest first.
+    """
+
+    def __init__(self, journal: Journal, sources: dict[str, tuple[str, list[int]]]) -> None:
+        self._journal, self._sources = journal, sources
+
+    def folders(self) -> Iterator[tuple[str, str]]:
+        """Each source with its folder in the output tree."""
+        return ((source, folder) for source, (folder, _) in self._sources.items())
+
+    def records_of(self, source: str) -> list[Record]:
+        """The records of a source, of each face and candidate the latest."""
+        latest: dict[tuple[int | None, int | None], Record] = {}
+        if source in self._sources:
+            for record in self._journal.read_at(self._sources[source][1]):
+                latest[record.face, record.candidate] = record
+        return list(latest.values())
+
+
+class JournalWriter:
+    """A journal open for records to be added.
+
+    Args:
+        path: the file; made if it is not there.
+
+    Raises:
+        PulseError: if it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file: BinaryIO = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._failure(error.strerror) from error
+
+    def append(self, records: list[Record]) -> None:
+        """Add records and see that they are on the disk before returning.
+
+        Raises:
+            PulseError: if they cannot be written, or the file is no longer where it was.
+        """
+        self.check_place()
+        lines = "".join(f"{record.to_json()}\n" for record in records).encode()
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            written = self._file.write(lines)
+            if written != len(lines):  # a full disk takes a part
+                self._file.write(lines[written:])
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):  # the next run would cut off the torn line all the same
+                self._file.truncate(end)
+            raise self._failure(error.strerror) from error
+
+    def check_place(self) -> None:
+        """See that the output folder is still the one that the run began with.
+
+        Raises:
+            PulseError: if it was removed, moved or replaced.
+        """
+        try:
+            there = self.path.stat()
+        except OSError as error:
+            raise self._lost() from error
+        if not os.path.samestat(there, os.fstat(self._file.fileno())):
+            raise self._lost()
+
+    def _lost(self) -> PulseError:
+        return PulseError(
+            f"the output folder {self.path.parent} was removed or replaced during the run; "
+            "bring it back, or run the same command again to begin anew"
+        )
+
+    def _failure(self, reason: str | None) -> PulseError:
+        return PulseError(
+            f"cannot write the journal {self.path}: {reason}; free space or mend the folder, then "
+            "run the same command again"
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from torch import Tensor
+
 from pulse.batch.jobs import face_folder
-from pulse.batch.journal import Record, Status
+from pulse.batch.journal import RUN_NAME, Record, Status
 from pulse.batch.plan import LOW_RES_NAME, SHEET_NAME, PlannedPicture
+from pulse.candidates import Candidate, origin_of
+from pulse.errors import PulseError
 from pulse.faces.prepare import Face
-from pulse.files import make_folder
+from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
-from pulse.method import Candidate, origin_of
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
 from pulse.sheet import SheetEntry, draw_sheet
@@ -55,38 +58,62 @@ class FaceWriter:
     settings: UpscaleSettings
     format: FormatName
 
-    def write_candidates(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
-        """Write the low-resolution face and its new candidates; the records are not written here.
+    def write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
+        """Write the low-resolution face, its new candidates and the sheet of them all.
+
+        May be called from several threads. The records are not written here.
+
+        Args:
+            work: the face.
+            candidates: the new ones.
+
+        Returns:
+            The records of the new candidates.
 
         Raises:
             PulseError: if a file cannot be written.
         """
-        folder = self._folder(work)
-        make_folder(self.out / folder)
+        folder = self.out / self._folder(work)
+        self._make_folder(folder)
         # a sheet shows every candidate or is not there: an older one would pass for finished
-        (self.out / folder / SHEET_NAME).unlink(missing_ok=True)
-        write_picture(to_image(work.face.low_res), self.out / folder / LOW_RES_NAME)
-        return [self._write_candidate(work, folder, candidate) for candidate in candidates]
+        (folder / SHEET_NAME).unlink(missing_ok=True)
+        write_picture(to_image(work.face.low_res), folder / LOW_RES_NAME)
+        new = [self._write_candidate(work, candidate) for candidate in candidates]
+        earlier = work.planned.records_of(work.face.number)
+        images = {candidate.number: candidate.image for candidate in candidates}
+        # what JPEG kept of a new candidate is what a later run would find
+        self._write_sheet(work, [*earlier, *new], {} if self.format == "jpg" else images)
+        return new
 
-    def write_sheet(
-        self, work: FaceWork, records: Sequence[Record], candidates: Sequence[Candidate]
+    def _make_folder(self, folder: Path) -> None:
+        """Make a face's folder, and clear it of what a killed run left half-written.
+
+        Raises:
+            PulseError: if the output folder was lost: it is not made anew without its journal.
+        """
+        if not (self.out / RUN_NAME).exists():
+            raise PulseError(
+                f"the output folder {printable_path(self.out)} was removed or replaced during the "
+                "run; bring it back, or run the same command again to begin anew"
+            )
+        make_folder(folder)
+        remove_partial_files(folder)
+
+    def _write_sheet(
+        self, work: FaceWork, records: Sequence[Record], images: Mapping[int, Tensor]
     ) -> None:
-        """Draw the contact sheet from what is new and what is on the disk.
+        """Draw the contact sheet.
 
         Args:
             work: the face.
             records: of all its candidates, new and old.
-            candidates: the new ones.
-
-        Raises:
-            PulseError: if a file cannot be read or written.
+            images: (3, H, W) by candidate; those that are not here are read from their files.
         """
-        new = {candidate.number: candidate.image for candidate in candidates}
         entries = [
             SheetEntry(
                 number=record.candidate,
-                image=new[record.candidate]
-                if record.candidate in new
+                image=images[record.candidate]
+                if record.candidate in images
                 else to_tensor(read_picture(self.out / record.output).image),
                 error=record.error,
                 met_tolerance=record.status == "saved",
@@ -107,9 +134,12 @@ class FaceWriter:
 
     def record(self, planned: PlannedPicture, status: Status, **values: Any) -> Record:  # noqa: ANN401
         """A record of a picture; the fields of `Record` that say more of it go in by name."""
+        identity = planned.identity
         return Record(
             source=planned.source.key,
-            source_sha256=planned.sha256,
+            source_sha256=identity.sha256 if identity else None,
+            source_bytes=identity.size_bytes if identity else None,
+            source_mtime_ns=identity.mtime_ns if identity else None,
             folder=str(planned.folder),
             status=status,
             run_id=self.run_id,
@@ -120,9 +150,7 @@ class FaceWriter:
     def _folder(self, work: FaceWork) -> PurePosixPath:
         return face_folder(work.planned.folder, work.face.number, work.face.count)
 
-    def _write_candidate(
-        self, work: FaceWork, folder: PurePosixPath, candidate: Candidate
-    ) -> Record:
+    def _write_candidate(self, work: FaceWork, candidate: Candidate) -> Record:
         """Write one candidate and return its record."""
         values: dict[str, Any] = {
             "face": work.face.number,
@@ -136,7 +164,7 @@ class FaceWriter:
         if not math.isfinite(candidate.error):
             reason = "the search left the range of numbers; try a smaller --step-size"
             return self.record(work.planned, "failed", reason=reason, **values)
-        output = folder / f"candidate-{candidate.number:02d}.{self.format}"
+        output = self._folder(work) / f"candidate-{candidate.number:02d}.{self.format}"
         candidate.save(self.out / output)
         return self.record(
             work.planned,

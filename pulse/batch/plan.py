@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pulse.batch.jobs import OutputFolders, Source, face_folder
-from pulse.batch.journal import Record
+from pulse.batch.jobs import Source, face_folder
+from pulse.batch.journal import JournalIndex, Record
 from pulse.files import printable_path
 
 LOW_RES_NAME = "low_res.png"
 SHEET_NAME = "sheet.png"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells whether an input is still the file that it was.
+
+    Attributes:
+        sha256: of its bytes.
+        size_bytes: how many.
+        mtime_ns: when it was last changed.
+    """
+
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -21,7 +38,7 @@ class PlannedPicture:
 
     Attributes:
         source: where it is.
-        sha256: of its bytes; None if they cannot be read.
+        identity: of its bytes; None if they cannot be read.
         folder: its folder in the output tree.
         records: the records of these very bytes under the run's settings that count now: of each
             candidate asked for whose picture is there, or that no face was found.
@@ -29,7 +46,7 @@ class PlannedPicture:
     """
 
     source: Source
-    sha256: str | None
+    identity: Identity | None
     folder: PurePosixPath
     records: tuple[Record, ...]
     is_done: bool
@@ -44,80 +61,84 @@ class PlannedPicture:
         return [record for record in self.records if record.face == face]
 
 
-def plan_pictures(
-    sources: Iterable[Source],
-    journal: Iterable[Record],
-    out: Path,
-    run_id: str,
-    candidates: int,
-    *,
-    overwrite: bool,
-) -> Iterator[PlannedPicture]:
-    """Hold each source against what earlier runs did.
+@dataclass(frozen=True)
+class Plan:
+    """Holds inputs against what earlier runs did; may be asked from several threads.
 
-    Args:
-        sources: in the order of the run.
-        journal: all records, oldest first; a later record replaces one of the same candidate.
+    Attributes:
+        journal: what earlier runs did.
         out: the output folder.
         run_id: of this run's settings; records of other settings do not count.
         candidates: asked for.
         overwrite: whether nothing counts as done.
     """
-    folders: dict[str, str] = {}
-    known: dict[str, dict[tuple[int | None, int | None], Record]] = {}
-    for record in journal:
-        folders[record.source] = record.folder
-        known.setdefault(record.source, {})[record.face, record.candidate] = record
-    assigned = OutputFolders(folders)
-    for source in sources:
-        sha256 = _sha256(source.path)
-        folder = assigned.of(source)
+
+    journal: JournalIndex
+    out: Path
+    run_id: str
+    candidates: int
+    overwrite: bool
+
+    def of(self, source: Source, folder: PurePosixPath) -> PlannedPicture:
+        """What is known of a source whose pictures go to this folder."""
+        earlier = [] if self.overwrite else self.journal.records_of(source.key)
+        earlier = [record for record in earlier if record.run_id == self.run_id]
+        identity = identify(source.path, earlier)
         records = tuple(
             record
-            for record in known.get(source.key, {}).values()
-            if record.source_sha256 == sha256 is not None
-            and record.run_id == run_id
-            and not overwrite
-            and _counts(record, out, candidates)
+            for record in earlier
+            if identity is not None
+            and record.source_sha256 == identity.sha256
+            and self._counts(record)
         )
-        is_done = _is_done(folder, records, out, candidates)
-        yield PlannedPicture(source, sha256, folder, records, is_done)
+        return PlannedPicture(source, identity, folder, records, self._is_done(folder, records))
 
+    def _counts(self, record: Record) -> bool:
+        """Whether a record spares work: no face, or a wanted candidate with its picture whole."""
+        if record.status == "no-face":
+            return True
+        if record.output is None or (record.candidate or 0) > self.candidates:
+            return False
+        try:
+            return (self.out / record.output).stat().st_size == record.output_bytes
+        except OSError:
+            return False
 
-def _counts(record: Record, out: Path, candidates: int) -> bool:
-    """Whether a record spares work: no face, or a wanted candidate whose picture is there whole."""
-    if record.status == "no-face":
-        return True
-    if record.output is None or (record.candidate or 0) > candidates:
-        return False
-    try:
-        return (out / record.output).stat().st_size == record.output_bytes
-    except OSError:
-        return False
-
-
-def _is_done(folder: PurePosixPath, records: Sequence[Record], out: Path, candidates: int) -> bool:
-    """Whether a picture needs no more work: no face in it, or every file of every face there."""
-    if any(record.status == "no-face" for record in records):
-        return True
-    faces = max((record.faces or 0 for record in records), default=0)
-    there = {(record.face, record.candidate) for record in records}
-    return faces > 0 and all(
-        all((face, candidate) in there for candidate in range(1, candidates + 1))
-        and all(
-            (out / face_folder(folder, face, faces) / name).exists()
-            for name in (LOW_RES_NAME, SHEET_NAME)
+    def _is_done(self, folder: PurePosixPath, records: Sequence[Record]) -> bool:
+        """Whether a picture needs no more work: no face, or every file of every face there."""
+        if any(record.status == "no-face" for record in records):
+            return True
+        faces = max((record.faces or 0 for record in records), default=0)
+        there = {(record.face, record.candidate) for record in records}
+        return faces > 0 and all(
+            all((face, candidate) in there for candidate in range(1, self.candidates + 1))
+            and all(
+                (self.out / face_folder(folder, face, faces) / name).exists()
+                for name in (LOW_RES_NAME, SHEET_NAME)
+            )
+            for face in range(1, faces + 1)
         )
-        for face in range(1, faces + 1)
-    )
 
 
-def _sha256(path: Path) -> str | None:
-    """Hash of a file's bytes; None where it is no readable regular file."""
+def identify(path: Path, earlier: Sequence[Record] = ()) -> Identity | None:
+    """Identify a file's bytes; None where it is no readable regular file.
+
+    Its hash is taken from an earlier record of a file of this size and time, so that a folder of
+    large pictures need not be read again to see that it is done.
+    """
     try:
-        if not path.is_file():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             return None
+        for record in earlier:
+            unchanged = (record.source_bytes, record.source_mtime_ns) == (
+                status.st_size,
+                status.st_mtime_ns,
+            )
+            if unchanged and record.source_sha256 and os.access(path, os.R_OK):
+                return Identity(record.source_sha256, status.st_size, status.st_mtime_ns)
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):  # ValueError: a null byte in the name
         return None
+    return Identity(sha256, status.st_size, status.st_mtime_ns)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import pulse
+from pulse.batch.batch_size import BatchSize
 from pulse.batch.journal import RUN_NAME
 from pulse.errors import PulseError
 from pulse.files import write_text_atomically
@@ -39,34 +40,66 @@ def run_id_of(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def open_output(
-    out: Path, identity: dict[str, Any], candidates: int, device: torch.device, *, overwrite: bool
-) -> None:
-    """Make the output folder, see that it holds no run of other settings, and write run.json.
+@dataclass(frozen=True)
+class RunFile:
+    """run.json of one output folder.
 
-    Raises:
-        PulseError: if the folder cannot be used, or holds another run and `overwrite` is not set.
+    Attributes:
+        out: the output folder.
+        identity: what decides how its pictures look.
+        device: that computes.
     """
-    path = out / RUN_NAME
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        earlier = json.loads(path.read_text()) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise PulseError(
-            f"cannot use the output folder '{out}': {error}; choose another with -o"
-        ) from error
-    if earlier is not None and not overwrite:
-        _compare(earlier, identity, out)
-    content = {
-        "settings": identity | {"candidates": candidates},
-        "device": str(device),
-        "versions": {
-            "pulse": pulse.__version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        },
-    }
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+
+    out: Path
+    identity: dict[str, Any]
+    device: str
+
+    def open(self, *, overwrite: bool) -> BatchSize | None:
+        """Make the output folder, and see that it holds no run of other settings.
+
+        Returns:
+            The batch size of an earlier run on the same device; None without one.
+
+        Raises:
+            PulseError: if the folder cannot be used, or holds another run and `overwrite` is not
+                set.
+        """
+        path = self.out / RUN_NAME
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            earlier = json.loads(path.read_text()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise PulseError(
+                f"cannot use the output folder '{self.out}': {error}; choose another with -o"
+            ) from error
+        if earlier is None:
+            return None
+        if not overwrite:
+            _compare(earlier, self.identity, self.out)
+        if not isinstance(earlier, dict) or earlier.get("device") != self.device:
+            return None
+        try:
+            return BatchSize(**earlier["batch_size"])
+        except (KeyError, TypeError):
+            return None
+
+    def write(self, candidates: int, batch_size: BatchSize) -> None:
+        """Write the file: settings, device and versions.
+
+        Raises:
+            PulseError: if it cannot be written.
+        """
+        content = {
+            "settings": self.identity | {"candidates": candidates},
+            "device": self.device,
+            "batch_size": asdict(batch_size),
+            "versions": {
+                "pulse": pulse.__version__,
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+            },
+        }
+        write_text_atomically(self.out / RUN_NAME, json.dumps(content, indent=2) + "\n")
 
 
 def _compare(earlier: Any, identity: dict[str, Any], out: Path) -> None:  # noqa: ANN401 (JSON)

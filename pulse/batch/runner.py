@@ -1,30 +1,68 @@
 """A folder of pictures through the method: nothing done twice, nothing lost.
 
-For each picture the order is: read, find faces, search, write the candidates, append their records,
-draw the sheet. A run that is killed anywhere leaves whole files, and records only of files that
-are there; the next run does what is missing.
+Pictures are read ahead in threads, their faces' jobs share one batch on the device, and finished
+faces are written in threads. Of each face the files come first, then its records: a run that is
+killed anywhere leaves whole files, and records only of files that are there; the next run does what
+is missing.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from pulse.batch.jobs import list_sources
-from pulse.batch.journal import Journal, Record, Status
+from pulse.batch.batch_size import BatchSize, measure_batch_size
+from pulse.batch.jobs import OutputFolders, Source, list_sources
+from pulse.batch.journal import Journal, JournalIndex, JournalWriter, Record
 from pulse.batch.output import FaceWork, FaceWriter
-from pulse.batch.plan import PlannedPicture, plan_pictures
-from pulse.batch.run_file import identity_of, open_output, run_id_of
-from pulse.errors import PictureError
-from pulse.faces.prepare import prepare_faces
-from pulse.images import read_picture
-from pulse.method import DEFAULT_BATCH_SIZE, Job, search
+from pulse.batch.plan import Plan, PlannedPicture
+from pulse.batch.reader import Prepared, Reader
+from pulse.batch.run_file import RunFile, identity_of, run_id_of
+from pulse.batch.summary import Summary
+from pulse.candidates import Candidate, Job
+from pulse.errors import PulseError
+from pulse.files import remove_partial_files
+from pulse.lock import locked_at_once
+from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
 from pulse.search.descent import Progress
 from pulse.settings import RunSettings, UpscaleSettings
+
+LOCK_NAME = ".lock"
+MOST_THREADS = 8  # for reading, and as many for writing
+
+
+class Searcher(Protocol):
+    """Jobs in, candidates out: one device or many.
+
+    Attributes:
+        batch_size: searches at a time on each device.
+    """
+
+    batch_size: int
+
+    def __len__(self) -> int:
+        """Jobs that have no answer yet."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there should be more jobs in the queue."""
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Put jobs into the queue."""
+
+    def advance(self) -> list[tuple[Job, Candidate]]:
+        """Search until at least one job has its answer."""
+
+    def close(self) -> None:
+        """Stop what was started."""
 
 
 @dataclass(frozen=True)
@@ -49,36 +87,25 @@ class Watcher:
 
 
 @dataclass
-class Summary:
-    """How the inputs of a run stand, work of earlier runs included.
+class OpenFace:
+    """A face whose candidates are being searched for.
 
     Attributes:
-        pictures: inputs seen.
-        done_before: inputs that an earlier run had finished.
-        counts: candidates by status; for "no-face" and "failed", pictures or faces.
-        errors: mean squared error of every candidate that is there.
-        faces: faces that this run searched for.
-        seconds: search time of this run.
+        work: the face.
+        found: its candidates so far.
     """
 
-    pictures: int = 0
-    done_before: int = 0
-    counts: Counter[Status] = field(default_factory=Counter)
-    errors: list[float] = field(default_factory=list)
-    faces: int = 0
-    seconds: float = 0.0
-
-    def add(self, records: Iterable[Record]) -> None:
-        """Count records in."""
-        for record in records:
-            self.counts[record.status] += 1
-            if record.error is not None:
-                self.errors.append(record.error)
+    work: FaceWork
+    found: list[Candidate] = field(default_factory=list)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every picture has its candidates."""
-        return not self.counts["no-face"] and not self.counts["failed"]
+    def is_whole(self) -> bool:
+        """Whether no candidate is missing."""
+        return len(self.found) == len(self.work.missing)
+
+
+SearcherFactory = Callable[[Pretrained, UpscaleSettings, int | None, int], Searcher]
+"""Makes what searches, with a batch size, or None and the number of searches there is work for."""
 
 
 class Runner:
@@ -90,6 +117,7 @@ class Runner:
         settings: of the method.
         run_settings: of the run.
         watcher: hears of what happens.
+        searcher: makes what searches; None for this process and the generator's device.
     """
 
     def __init__(
@@ -99,116 +127,215 @@ class Runner:
         settings: UpscaleSettings,
         run_settings: RunSettings | None = None,
         watcher: Watcher | None = None,
+        searcher: SearcherFactory | None = None,
     ) -> None:
         self.out, self.generator, self.settings = out, generator, settings
         self.run_settings = run_settings or RunSettings()
         self.watcher = watcher or Watcher()
-        self.batch_size = self.run_settings.batch_size or DEFAULT_BATCH_SIZE
-        self.identity = identity_of(generator, settings, self.run_settings.format)
-        self.run_id = run_id_of(self.identity)
+        identity = identity_of(generator, settings, self.run_settings.format)
+        self.run_id = run_id_of(identity)
+        self.run_file = RunFile(out, identity, str(generator.device))
         self.writer = FaceWriter(out, self.run_id, generator, settings, self.run_settings.format)
         self.journal = Journal(out)
         self.summary = Summary()
+        self._make_searcher = searcher or self._local_searcher
+        self._open: dict[int, OpenFace] = {}  # id of a job to its face
+        self._writing: deque[tuple[FaceWork, Future[list[Record]]]] = deque()
 
-    def plan(self, inputs: Sequence[Path]) -> list[PlannedPicture]:
+    def plan(self, inputs: Sequence[Path]) -> Iterator[PlannedPicture]:
         """Hold the inputs against what is there, and write nothing.
 
         Raises:
             PulseError: if an input is not there or the journal cannot be read.
         """
-        return list(
-            plan_pictures(
-                list_sources(inputs, self.out),
-                self.journal.read(),
-                self.out,
-                self.run_id,
-                self.settings.candidates,
-                overwrite=self.run_settings.overwrite,
-            )
-        )
+        index = self.journal.index()
+        plan = self._plan(index)
+        folders = OutputFolders(index.folders())
+        for source in list_sources(inputs, self.out):
+            yield plan.of(source, folders.of(source))
 
     def run(self, inputs: Sequence[Path]) -> Summary:
         """Do what is missing.
 
         Raises:
-            PulseError: if an input is not there, the output folder holds a run of other settings,
-                or a file cannot be written. What is finished by then stays.
+            PulseError: if an input is not there, the output folder is in use or holds a run of
+                other settings, or a file cannot be written; with `fail_fast`, at the first picture
+                that fails or has no face. What is finished by then stays.
         """
-        pictures = self.plan(inputs)
-        self.watcher.on_total(len(pictures))
-        open_output(
-            self.out, self.identity, self.settings.candidates, self.generator.device,
-            overwrite=self.run_settings.overwrite,
-        )  # fmt: skip
-        self.journal.repair()
-        waiting: list[FaceWork] = []
-        for planned in pictures:
-            waiting += self._faces_to_do(planned)
-            if sum(len(work.missing) for work in waiting) >= self.batch_size:
-                self._finish(waiting)
-                waiting = []
-        self._finish(waiting)
+        sources = list(list_sources(inputs, self.out))
+        self.watcher.on_total(len(sources))
+        earlier_size = self.run_file.open(overwrite=self.run_settings.overwrite)
+        with self._locked():
+            remove_partial_files(self.out)
+            self.journal.repair()
+            index = self.journal.index()
+            searcher, batch_size = self._searcher(len(sources), earlier_size)
+            try:
+                self.run_file.write(self.settings.candidates, batch_size)
+                self._run(sources, index, searcher)
+            finally:
+                searcher.close()
         return self.summary
 
-    def _faces_to_do(self, planned: PlannedPicture) -> list[FaceWork]:
-        """Open a picture and find its faces; a picture without any is recorded here."""
+    def _searcher(self, pictures: int, earlier: BatchSize | None) -> tuple[Searcher, BatchSize]:
+        """Make what searches, with the batch size asked for, that of before, or one measured."""
+        most = max(1, pictures * self.settings.candidates)
+        asked = self.run_settings.batch_size
+        if asked is None and earlier is not None and earlier.suits(most):
+            searcher = self._make_searcher(self.generator, self.settings, earlier.size, most)
+            return searcher, earlier
+        searcher = self._make_searcher(self.generator, self.settings, asked, most)
+        return searcher, BatchSize(searcher.batch_size, asked or most)
+
+    def _local_searcher(
+        self, generator: Pretrained, settings: UpscaleSettings, batch_size: int | None, most: int
+    ) -> SearchPool:
+        """This process and the generator's device."""
+        size = batch_size or measure_batch_size(generator, settings.search, most)
+        return SearchPool(generator, settings, size, self.watcher.on_step)
+
+    def _plan(self, index: JournalIndex) -> Plan:
+        overwrite = self.run_settings.overwrite
+        return Plan(index, self.out, self.run_id, self.settings.candidates, overwrite)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other runs out of the output folder."""
+        try:
+            with locked_at_once(self.out / LOCK_NAME) as is_ours:
+                if not is_ours:
+                    raise PulseError(
+                        f"another run is writing to '{self.out}'; wait for it, or choose another "
+                        "folder with -o"
+                    )
+                yield
+        except OSError as error:
+            raise PulseError(
+                f"cannot use the output folder '{self.out}': {error.strerror}; choose another "
+                "with -o"
+            ) from error
+
+    def _run(self, sources: Sequence[Source], index: JournalIndex, searcher: Searcher) -> None:
+        """Read, search and write until everything is done."""
+        threads = self._threads()
+        folders = OutputFolders(index.folders())
+        reader = Reader(
+            ((source, folders.of(source)) for source in sources),
+            self._plan(index), self.generator.network.resolution, self.settings.face,
+            self.run_settings.shard, threads,
+        )  # fmt: skip
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="write")
+        journal = self.journal.open()
+        began = time.monotonic()
+        try:
+            while len(searcher) or not reader.is_exhausted:
+                if not reader.is_exhausted and (
+                    not len(searcher) or (searcher.wants_more and reader.is_ready)
+                ):
+                    self._take_in(reader.next(), searcher, journal, executor)
+                else:
+                    self._collect(searcher.advance(), executor)
+                self._record(journal, at_most=4 * threads)
+        finally:
+            # Ctrl-C or an error: what is being written becomes whole and is recorded
+            reader.close()
+            executor.shutdown(wait=True)
+            try:
+                self._record(journal, at_most=0)
+            finally:
+                journal.close()
+                self.summary.seconds += time.monotonic() - began
+
+    def _threads(self) -> int:
+        """For reading, and as many for writing: a CPU that searches has little time for more."""
+        if self.generator.device.type == "cpu":
+            return 1
+        return max(1, min(MOST_THREADS, (os.cpu_count() or 2) // 2))
+
+    def _take_in(
+        self, prepared: Prepared, searcher: Searcher, journal: JournalWriter,
+        executor: ThreadPoolExecutor,
+    ) -> None:  # fmt: skip
+        """Give a picture's faces to the search; one without any is recorded here."""
+        planned = prepared.planned
+        if not prepared.is_ours:
+            self.summary.passed_over += 1
+            self.watcher.on_face_done()
+            return
         self.summary.pictures += 1
         if planned.is_done:
             self.summary.done_before += 1
             self.summary.add(planned.records)
             self.watcher.on_face_done()
-            return []
-        try:
-            picture = read_picture(planned.source.path)
-            resolution = self.generator.network.resolution
-            faces = prepare_faces(picture, resolution, self.settings.face)
-        except PictureError as error:
-            self._record_without_face(planned, "failed", str(error))
-            return []
-        if not faces:
-            reason = "no face was found; if the picture is one aligned face, use --align never"
-            self._record_without_face(planned, "no-face", reason, picture.notes)
-            return []
-        for warning in dict.fromkeys(text for face in faces for text in face.warnings):
+            return
+        if prepared.problem:
+            status, reason = prepared.problem
+            record = self.writer.record(planned, status, reason=reason, notes=prepared.notes)
+            self._append(journal, [record])
+            self.watcher.on_face_done()
+            if self.run_settings.fail_fast:
+                raise PulseError(f"stopped at the first failure, {planned.name}: {reason}")
+            return
+        for warning in dict.fromkeys(text for face in prepared.faces for text in face.warnings):
             self.watcher.on_warning(f"{planned.name}: {warning}")
-        self.watcher.on_faces(len(faces))
-        work = []
-        for face in faces:
-            there = {record.candidate for record in planned.records_of(face.number)}
+        self.watcher.on_faces(len(prepared.faces))
+        for work in self._work_of(prepared):
+            opened = OpenFace(work)
+            jobs = [Job(work.face, number) for number in work.missing]
+            self._open |= {id(job): opened for job in jobs}
+            searcher.add(jobs)
+            if not jobs:  # only the sheet is missing
+                self._write(opened, executor)
+
+    def _work_of(self, prepared: Prepared) -> Iterator[FaceWork]:
+        """What is missing of each face of a picture."""
+        for face in prepared.faces:
+            there = {record.candidate for record in prepared.planned.records_of(face.number)}
             wanted = range(1, self.settings.candidates + 1)
             missing = tuple(number for number in wanted if number not in there)
-            notes = (*picture.notes, *face.notes, *face.warnings)
-            work.append(FaceWork(planned, face, missing, notes))
-        return work
+            notes = (*prepared.notes, *face.notes, *face.warnings)
+            yield FaceWork(prepared.planned, face, missing, notes)
 
-    def _record_without_face(
-        self, planned: PlannedPicture, status: Status, reason: str, notes: tuple[str, ...] = ()
+    def _collect(
+        self, answers: Sequence[tuple[Job, Candidate]], executor: ThreadPoolExecutor
     ) -> None:
-        """Record a picture that has no candidates."""
-        self._append([self.writer.record(planned, status, reason=reason, notes=notes)])
-        self.watcher.on_face_done()
+        """Put candidates to their faces; faces that are whole go to be written."""
+        for job, candidate in answers:
+            opened = self._open.pop(id(job))
+            opened.found.append(candidate)
+            if opened.is_whole:
+                self._write(opened, executor)
 
-    def _finish(self, waiting: Sequence[FaceWork]) -> None:
-        """Search for all that is missing of some faces; write it face by face."""
-        jobs = [Job(work.face, number) for work in waiting for number in work.missing]
-        began = time.monotonic()
-        seed, on_step = self.settings.seed, self.watcher.on_step
-        found = search(jobs, self.generator, seed, self.settings, self.batch_size, on_step)
-        self.summary.seconds += time.monotonic() - began
-        answers = iter(found)
-        for work in waiting:
-            candidates = [next(answers) for _ in work.missing]
-            records = self.writer.write_candidates(work, candidates)
-            self._append(records)
-            earlier = work.planned.records_of(work.face.number)
-            self.summary.add(earlier)
-            self.writer.write_sheet(work, [*earlier, *records], candidates)
-            self.summary.faces += 1
-            self.watcher.on_face_done()
+    def _write(self, opened: OpenFace, executor: ThreadPoolExecutor) -> None:
+        candidates = sorted(opened.found, key=lambda candidate: candidate.number)
+        future = executor.submit(self.writer.write, opened.work, candidates)
+        self._writing.append((opened.work, future))
 
-    def _append(self, records: list[Record]) -> None:
+    def _record(self, journal: JournalWriter, at_most: int) -> None:
+        """Record the faces that are written, in the order in which they were whole.
+
+        Args:
+            journal: open for records.
+            at_most: faces that may still be in writing afterwards; more are waited for.
+        """
+        records: list[Record] = []
+        done: list[tuple[FaceWork, list[Record]]] = []
+        try:
+            while self._writing and (self._writing[0][1].done() or len(self._writing) > at_most):
+                work, future = self._writing.popleft()
+                done.append((work, future.result()))
+                records += done[-1][1]
+        finally:
+            if done:
+                self._append(journal, records)
+            for work, new in done:
+                self.summary.add(work.planned.records_of(work.face.number))
+                self.summary.add_time(new)
+                self.watcher.on_face_done()
+
+    def _append(self, journal: JournalWriter, records: list[Record]) -> None:
         """Write records to the journal; only then do they count."""
-        self.journal.append(records)
+        journal.append(records)
         self.summary.add(records)
         for record in records:
             self.watcher.on_record(record)

@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pulse.checkpoints.catalog import CatalogEntry
-from pulse.checkpoints.lock import locked
 from pulse.checkpoints.part import Origin, Part
 from pulse.checkpoints.store import (
     KNOWN_HASHES,
@@ -36,6 +35,7 @@ from pulse.checkpoints.store import (
 )
 from pulse.errors import PulseError, WeightsError
 from pulse.files import make_folder, printable_path
+from pulse.lock import locked
 
 OnProgress = Callable[[int, int | None], None]
 """Called with the bytes that have come and the bytes of the whole file, None if unknown."""

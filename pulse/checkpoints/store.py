@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from pulse.checkpoints.catalog import CatalogEntry
-from pulse.checkpoints.lock import locked
 from pulse.errors import PulseError, WeightsError
 from pulse.files import printable_path, write_text_atomically
+from pulse.lock import locked
 
 KNOWN_HASHES = "known_hashes.json"
 

@@ -105,11 +105,15 @@ def align(ctx: click.Context, inputs: tuple[Path, ...], out: Path, size: int, ov
     With --low-res N each face is also reduced to N pixels, by the operator that the search uses.
     """
     from pulse.batch.align import align_pictures
+    from pulse.cli.summary_text import NO_PICTURES
 
-    failures = 0
+    lines = failures = 0
     for line in align_pictures(inputs, out, size, face, overwrite=overwrite):
+        lines += 1
         failures += line.is_failure
         click.echo(line.text, err=line.is_failure)
+    if not lines:
+        click.echo(NO_PICTURES)
     ctx.exit(SOME_FAILED if failures else 0)
 
 

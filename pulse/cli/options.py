@@ -22,6 +22,7 @@ from pulse.settings import (
     LossWeights,
     RunSettings,
     SearchSettings,
+    Shard,
     UpscaleSettings,
 )
 
@@ -32,11 +33,21 @@ _face, _search, _method, _run = FaceSettings(), SearchSettings(), UpscaleSetting
 
 @dataclass(frozen=True)
 class Where:
-    """What computes: a generator's name or file, a device, and a class where it knows several."""
+    """What computes.
+
+    Attributes:
+        generator: a name or a file.
+        device: as `choose_device` takes it.
+        class_index: the class, where the generator knows several.
+        workers: processes that search; None for this one.
+        ray: address of a running Ray cluster; None for processes on this machine.
+    """
 
     generator: str
     device: str
     class_index: int | None
+    workers: int | None = None
+    ray: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,9 +170,11 @@ def where_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(
-        *args: Any, generator: str, device: str, class_index: int | None, **rest: Any
-    ) -> Any:
-        return command(*args, where=Where(generator, device, class_index), **rest)
+        *args: Any, generator: str, device: str, class_index: int | None, workers: int | None,
+        ray: str | None, **rest: Any,
+    ) -> Any:  # fmt: skip
+        where = Where(generator, device, class_index, workers, ray)
+        return command(*args, where=where, **rest)
 
     return _with_options(wrapped, [
         click.option("--generator", default=EMBEDDED, show_default=True, metavar="NAME|FILE",
@@ -169,6 +182,11 @@ def where_options(command: Command) -> Command:
         click.option("--class", "class_index", type=int, help="Class, for generators of several."),
         click.option("--device", default="auto", show_default=True,
                      metavar="auto|cpu|cuda[:K]|mps", help="Where to compute."),
+        click.option("--workers", type=click.IntRange(min=1), metavar="N",
+                     help="Search in N processes, which share the GPUs; needs pulse[ray]."),
+        click.option("--ray", metavar="ADDRESS",
+                     help="Search on a running Ray cluster, 'auto' for this machine's; needs "
+                     "pulse[ray]."),
     ])  # fmt: skip
 
 
@@ -177,16 +195,25 @@ def output_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
-                verbose: bool | None, **rest: Any) -> Any:  # fmt: skip
-        run = RunSettings(batch_size=batch_size, format=format_, overwrite=overwrite)
+                verbose: bool | None, fail_fast: bool, shard: str | None,
+                **rest: Any) -> Any:  # fmt: skip
+        run = RunSettings(
+            batch_size=batch_size, format=format_, overwrite=overwrite, fail_fast=fail_fast,
+            shard=_checked(lambda: Shard.parse(shard)) if shard else None,
+        )  # fmt: skip
         return command(*args, output=Output(run, as_json, verbose), **rest)
 
     return _with_options(wrapped, [
         click.option("--batch-size", type=AutoOrCount(), default="auto", show_default=True,
-                     metavar="auto|N", help="Searches at a time; halved when memory runs out."),
+                     metavar="auto|N", help="Searches at a time; 'auto' measures what suits the "
+                     "device, and it is halved when memory runs out."),
         click.option("--format", "format_", type=click.Choice(FORMATS), default=_run.format,
                      show_default=True, help="File format of the candidates."),
         click.option("--overwrite", is_flag=True, help="Do again what an earlier run did."),
+        click.option("--fail-fast", is_flag=True, default=_run.fail_fast,
+                     help="Stop at the first picture that fails or has no face."),
+        click.option("--shard", metavar="K/N",
+                     help="Do only the K-th of N equal parts, told apart by what is in the files."),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         click.option("-v/-q", "--verbose/--quiet", default=None,
                      help="Tell of every candidate, or of errors only."),

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import click
 from tqdm import tqdm
 
 from pulse.batch.journal import Record
-from pulse.batch.runner import Runner, Summary, Watcher
+from pulse.batch.runner import Runner, SearcherFactory, Watcher
 from pulse.cli.bars import show_on
 from pulse.cli.exit_status import INTERRUPTED
 from pulse.cli.options import Output, Where
+from pulse.cli.summary_text import count, summary_as_json, summary_as_text
+from pulse.errors import PulseError
 from pulse.files import printable_path
 from pulse.pretrained import Pretrained, load_generator
 from pulse.search.descent import Progress
 from pulse.settings import UpscaleSettings
 
-NO_SUCH_PERSON = "These faces are imagined: nobody in them exists."
+BAR = "{desc} |{bar}| {percentage:.0f}%, {elapsed} gone, {remaining} left{postfix}"
 
 
 def run_upscale(
@@ -33,26 +39,56 @@ def run_upscale(
 
     Raises:
         PulseError: if the run could not go on.
-        Exit: after Ctrl-C, once it is said how to go on.
+        Exit: after Ctrl-C or a request to end, once it is said how to go on.
     """
-    generator = load(where)
-    with Display(output) as display:
-        runner = Runner(out, generator, method, output.run, display.watcher())
+    searcher = searcher_of(where)
+    # with workers the driver only keeps the books: no device for it
+    generator = load(replace(where, device="cpu") if searcher else where)
+    with Display(output, method.candidates) as display, ends_like_ctrl_c():
+        runner = Runner(out, generator, method, output.run, display.watcher(), searcher)
         try:
             summary = runner.run(inputs)
         except KeyboardInterrupt:
             display.close()
-            click.echo(
-                f"pulse: interrupted; {_count(runner.summary.faces, 'face')} of this run whole in "
-                f"'{out}'; the same command goes on from there",
-                err=True,
-            )
+            faces = count(runner.summary.faces, "face")
+            say_how_to_go_on(f"interrupted; {faces} of this run whole in '{out}'")
+            if output.as_json:
+                click.echo(json.dumps(summary_as_json(runner.summary, out, interrupted=True)))
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except PulseError:
+            display.close()
+            if runner.summary.faces:
+                faces = count(runner.summary.faces, "face")
+                say_how_to_go_on(f"{faces} of this run whole in '{out}'")
+            raise
     if output.as_json:
         click.echo(json.dumps(summary_as_json(summary, out)))
     elif output.verbose is not False:
         click.echo(summary_as_text(summary, out))
     return summary.is_complete
+
+
+def say_how_to_go_on(state: str) -> None:
+    """Tell how a run stands that did not end, and the command that ends it."""
+    click.echo(f"pulse: {state}; to go on: {shlex.join(['pulse', *sys.argv[1:]])}", err=True)
+
+
+@contextmanager
+def ends_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send before they kill, end a run as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # only the main thread may; elsewhere SIGTERM keeps its meaning
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def plan_only(
@@ -67,12 +103,22 @@ def plan_only(
         ]
         click.echo(json.dumps({"out": str(out), "pictures": rows}))
         return
+    pictures = to_do = 0
     for p in planned:
         state = "done" if p.is_done else "to do"
         click.echo(f"{state}  {printable_path(p.source.path)} -> {printable_path(out / p.folder)}")
-    to_do = sum(not p.is_done for p in planned)
-    pictures, candidates = _count(len(planned), "picture"), _count(method.candidates, "candidate")
-    click.echo(f"{to_do} of {pictures} to do, {candidates} a face.")
+        pictures, to_do = pictures + 1, to_do + (not p.is_done)
+    candidates = count(method.candidates, "candidate")
+    click.echo(f"{to_do} of {count(pictures, 'picture')} to do, {candidates} a face.")
+
+
+def searcher_of(where: Where) -> SearcherFactory | None:
+    """What searches: None for this process, else the workers asked for."""
+    if where.workers is None and where.ray is None:
+        return None
+    from pulse.batch.ray_pool import RayPool
+
+    return RayPool.factory(where.ray, where.workers, where.device)
 
 
 def load(where: Where) -> Pretrained:
@@ -90,16 +136,24 @@ def demo_folder() -> Path:
 class Display:
     """The progress bar and the lines beside it, on stderr.
 
-    Quiet where stderr is not a terminal, but for warnings and failures.
+    Quiet where stderr is not a terminal, but for warnings and failures. The bar counts a face that
+    is being searched for by the steps it has taken, so that the time left is known from the first
+    steps on and not only once the first batch is written.
 
     Args:
         output: how much to tell.
+        candidates: asked for, of each face.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, candidates: int) -> None:
         self.verbose = output.verbose
+        self.candidates = candidates
+        self.done = 0  # faces, and pictures without one
+        self.is_recorded = False  # whether this run did something since the last of them
         is_hidden = output.verbose is False or not sys.stderr.isatty()
-        self.bar = tqdm(total=0, unit="face", disable=is_hidden, file=sys.stderr)
+        self.bar = tqdm(
+            total=0, desc="reading", bar_format=BAR, smoothing=0, disable=is_hidden, file=sys.stderr
+        )
 
     def watcher(self) -> Watcher:
         """What the runner calls."""
@@ -114,16 +168,30 @@ class Display:
 
     def _set_total(self, total: int) -> None:
         self.bar.total = total
-        self.bar.refresh()
+        self._move_to(self.done)
 
     def _advance(self) -> None:
-        self.bar.update()
+        self.done += 1
+        if not self.is_recorded and not self.bar.disable:
+            self.bar.initial += 1  # done by an earlier run: it says nothing of this one's pace
+        self.is_recorded = False
+        self._move_to(self.done)
+
+    def _move_to(self, faces: float) -> None:
+        """Show how far the run is; the bar never goes back."""
+        self.bar.n = max(self.bar.n, faces)
+        self.bar.set_description_str(f"{self.done} of {count(int(self.bar.total or 0), 'face')}")
 
     def _show_step(self, progress: Progress) -> None:
-        error = progress.errors.median().item()
-        self.bar.set_postfix_str(f"error {error:.2g}, step {progress.step}/{progress.steps}")
+        if not progress.errors:
+            return
+        searches = count(progress.active, "search", "searches")
+        text = f"error {statistics.median(progress.errors):.2g}, {searches}"
+        self.bar.set_postfix_str(text, refresh=False)
+        self._move_to(self.done + sum(progress.taken) / progress.steps / self.candidates)
 
     def _show_record(self, record: Record) -> None:
+        self.is_recorded = True
         if record.status in ("failed", "no-face"):
             name = printable_path(Path(record.source))
             self._say(record.reason if record.status == "failed" else f"{name}: {record.reason}")
@@ -148,50 +216,3 @@ class Display:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self.close()
-
-
-def summary_as_json(summary: Summary, out: Path) -> dict[str, object]:
-    """The summary as one object."""
-    errors = summary.errors
-    return {
-        "out": str(out),
-        "pictures": summary.pictures,
-        "done_before": summary.done_before,
-        "counts": dict(summary.counts),
-        "median_error": statistics.median(errors) if errors else None,
-        "worst_error": max(errors, default=None),
-        "faces_searched": summary.faces,
-        "seconds": round(summary.seconds, 1),
-    }
-
-
-def summary_as_text(summary: Summary, out: Path) -> str:
-    """The summary in a few lines."""
-    counts = summary.counts
-    lines = []
-    if summary.done_before:
-        lines.append(
-            f"{summary.done_before} of {_count(summary.pictures, 'picture')} done before; "
-            "left as is."
-        )
-    candidates = counts["saved"] + counts["above-tolerance"]
-    if candidates:
-        lines.append(
-            f"{_count(candidates, 'candidate')}: {counts['saved']} within the tolerance, "
-            f"{counts['above-tolerance']} above it; median error "
-            f"{statistics.median(summary.errors):.2g}, worst {max(summary.errors):.2g}."
-        )
-    if summary.faces:
-        pace = summary.seconds / summary.faces
-        faces = _count(summary.faces, "face")
-        lines.append(f"{faces} searched in {summary.seconds:.0f} s, {pace:.1f} s a face.")
-    for count, words in ((counts["no-face"], "without a face"), (counts["failed"], "failed")):
-        if count:
-            lines.append(f"{count} {words}; the journal says why.")
-    lines.append(f"Pictures are in '{out}'; start with a sheet.png. {NO_SUCH_PERSON}")
-    return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    """A number and its noun: "1 face", "2 faces"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -163,7 +163,7 @@ def upright_srgb(
 def _read_regular_file(path: Path, name: str) -> bytes:
     """All bytes of a file; a folder, a pipe or a device is refused without being opened."""
     try:
-        problem = _problem_of(path.stat())
+        problem = _problem_of(path, path.stat())
         data = b"" if problem else path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise PictureError(f"cannot read {name}: {_reason(path, error)}") from error
@@ -172,9 +172,13 @@ def _read_regular_file(path: Path, name: str) -> bytes:
     return data
 
 
-def _problem_of(status: os.stat_result) -> str | None:
+def _problem_of(path: Path, status: os.stat_result) -> str | None:
     """Why a file cannot be a picture, by its kind and size."""
     if stat.S_ISDIR(status.st_mode):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            return f"is a folder that cannot be listed: {error.strerror}; ask its owner"
         return "is a folder where a picture is expected; rename or move it"
     if not stat.S_ISREG(status.st_mode):
         return "is a pipe or a device where a picture is expected; save it as a file first"

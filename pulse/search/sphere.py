@@ -1,7 +1,8 @@
 """Adam on spheres: a step, then back to the radius each vector began with.
 
-Menon et al. 2020, section 3.3; Adam from Kingma & Ba 2015, algorithm 1. The state is kept for
-each picture, so that pictures may leave a batch, and one alone goes the way it goes in company.
+Menon et al. 2020, section 3.3; Adam from Kingma & Ba 2015, algorithm 1. Moments, radii and the
+count of steps belong to each picture, so that pictures may come and go, and one alone goes the way
+it goes in company.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ class SphericalAdam:
     Args:
         variables: tensors (B, N, ...), B pictures with N vectors each; changed in place. Their
             lengths at this moment are the radii.
+
+    Attributes:
+        steps: (B,) whole numbers, the steps that each picture has taken.
     """
 
     def __init__(self, variables: list[Tensor]) -> None:
@@ -33,31 +37,47 @@ class SphericalAdam:
         self.radii = [norms(x) for x in self.variables]
         self.first_moments = [torch.zeros_like(x) for x in self.variables]
         self.second_moments = [torch.zeros_like(x) for x in self.variables]
-        self.steps = 0
+        self.steps = [0] * len(self.variables[0])
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], step_size: float) -> None:
-        """Move each variable against its gradient and retract it to its sphere."""
-        self.steps += 1
-        correction_1 = 1 - BETA_1**self.steps
-        correction_2 = 1 - BETA_2**self.steps
+    def restart(self, row: int, values: Sequence[Tensor]) -> None:
+        """Put another picture in a row: its variables (1, N, ...), no steps taken."""
+        self.steps[row] = 0
+        state = zip(
+            self.variables, self.radii, self.first_moments, self.second_moments, strict=True
+        )
+        for value, (x, radius, m, v) in zip(values, state, strict=True):
+            x[row] = value[0]
+            radius[row] = norms(x[row : row + 1])[0]
+            m[row] = 0
+            v[row] = 0
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], step_sizes: Sequence[float]) -> None:
+        """Move each variable against its gradient and retract it to its sphere.
+
+        Args:
+            gradients: one for each variable, of its shape.
+            step_sizes: one for each picture.
+        """
+        self.steps = [steps + 1 for steps in self.steps]
+        pairs = list(zip(step_sizes, self.steps, strict=True))
+        scales = [-size / (1 - BETA_1**steps) for size, steps in pairs]
+        corrections = [(1 - BETA_2**steps) ** 0.5 for _, steps in pairs]
         moments = zip(self.first_moments, self.second_moments, strict=True)
         for x, g, radius, (m, v) in zip(
             self.variables, gradients, self.radii, moments, strict=True
         ):
             m.lerp_(g, 1 - BETA_1)
             v.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
-            x.addcdiv_(
-                m, v.sqrt().div_(correction_2**0.5).add_(EPS), value=-step_size / correction_1
-            )
+            denominator = v.sqrt().div_(_rows(corrections, x)).add_(EPS)
+            x.addcdiv_(m * _rows(scales, x), denominator)
             x.div_(norms(x)).mul_(radius)
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with some of the pictures only: rows (B,) bool."""
-        self.variables = [x[rows] for x in self.variables]
-        self.radii = [radius[rows] for radius in self.radii]
-        self.first_moments = [m[rows] for m in self.first_moments]
-        self.second_moments = [v[rows] for v in self.second_moments]
+
+def _rows(values: Sequence[float], x: Tensor) -> Tensor:
+    """One number for each picture, shaped to be broadcast over x (B, N, ...)."""
+    return x.new_tensor(values).view(-1, *(1,) * (x.ndim - 1))
 
 
 def linear_one_cycle_drop(step: int, steps: int) -> float:

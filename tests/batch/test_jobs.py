@@ -4,9 +4,11 @@ import os
 from pathlib import Path, PurePosixPath
 
 import pytest
+from picture_files import as_nobody
 
 from pulse.batch.jobs import OutputFolders, Source, face_folder, list_sources
 from pulse.errors import PictureError
+from pulse.images import read_picture
 
 
 def touch(*paths):
@@ -44,7 +46,7 @@ def test_several_folders_keep_their_names(tmp_path):
 def test_two_folders_of_one_name_stay_apart(tmp_path):
     touch(tmp_path / "x/faces/a.png", tmp_path / "y/faces/a.png")
     sources = list_sources([tmp_path / "x/faces", tmp_path / "y/faces"], Path("/nowhere"))
-    folders = OutputFolders({})
+    folders = OutputFolders()
     assert [str(folders.of(source)) for source in sources] == ["faces/a", "faces/a.png"]
 
 
@@ -73,6 +75,18 @@ def test_a_missing_input_is_named(tmp_path):
         list(list_sources([tmp_path / "nowhere"], tmp_path))
 
 
+def test_a_folder_that_cannot_be_listed_does_not_keep_the_others_from_it(tmp_path):
+    touch(tmp_path / "in/a.png", tmp_path / "in/locked/b.png", tmp_path / "in/z/c.png")
+    (tmp_path / "in/locked").chmod(0)
+    with as_nobody(tmp_path):
+        assert names([tmp_path / "in"]) == [("a.png", "."), ("locked", "."), ("c.png", "z")]
+        with pytest.raises(PictureError, match=r"locked is a folder that cannot be listed: Perm"):
+            read_picture(tmp_path / "in/locked")
+        with pytest.raises(PictureError, match=r"cannot list the folder '.*locked': Permission"):
+            list(list_sources([tmp_path / "in/locked"], tmp_path))
+    (tmp_path / "in/locked").chmod(0o755)
+
+
 def test_names_in_bytes_that_are_no_text_are_listed(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     try:
@@ -80,13 +94,13 @@ def test_names_in_bytes_that_are_no_text_are_listed(tmp_path):
     except OSError:
         pytest.skip("this file system takes Unicode names only")
     (source,) = list_sources([tmp_path], Path("/nowhere"))
-    folder = OutputFolders({}).of(source)
+    folder = OutputFolders().of(source)
     assert str(folder) == "caf_"
     source.key.encode("utf-8", "surrogateescape")
 
 
 def folders_of(*paths):
-    folders = OutputFolders({})
+    folders = OutputFolders()
     return [str(folders.of(Source(Path(p), PurePosixPath(p).parent))) for p in paths]
 
 
@@ -132,7 +146,7 @@ def test_long_names_are_cut_and_stay_different():
 
 
 def test_a_source_keeps_its_folder_from_run_to_run():
-    folders = OutputFolders({os.path.abspath("b/a.png"): "a"})  # noqa: PTH100
+    folders = OutputFolders([(os.path.abspath("b/a.png"), "a")])  # noqa: PTH100
     assert str(folders.of(Source(Path("a.jpg"), PurePosixPath()))) == "a.jpg"
     assert str(folders.of(Source(Path("b/a.png"), PurePosixPath()))) == "a"
 

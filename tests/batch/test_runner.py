@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from helpers import tree_of
 from PIL import Image
 
 from pulse.batch.journal import Journal
 from pulse.batch.runner import Runner, Watcher
 from pulse.errors import PulseError
 from pulse.images import read_origin
-from pulse.settings import FaceSettings, RunSettings, SearchSettings, UpscaleSettings
+from pulse.settings import FaceSettings, RunSettings, SearchSettings, Shard, UpscaleSettings
 
 SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=3))
 
@@ -42,18 +46,6 @@ def run(small_generator, folder, out):
         return runner.run(inputs or [folder])
 
     return run_it
-
-
-def tree(folder):
-    """Every file below a folder with its content, what tells of time left out."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name == "journal.jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            files[path.name] = [{**line, "seconds": None} for line in lines]
-        elif path.is_file():
-            files[str(path.relative_to(folder))] = path.read_bytes()
-    return files
 
 
 def test_every_face_has_its_files(run, out):
@@ -105,20 +97,20 @@ def test_a_miss_is_saved_all_the_same(run, out):
 
 def test_the_same_command_again_does_nothing(run, out):
     run()
-    before = tree(out)
+    before = tree_of(out)
     summary = run()
     assert (summary.done_before, summary.faces, len(summary.errors)) == (3, 0, 6)
-    assert tree(out) == before
+    assert tree_of(out) == before
 
 
 @pytest.mark.parametrize("lost", ["a/candidate-02.png", "b/sheet.png", "sub/a/low_res.png"])
 def test_what_is_missing_is_done_again_the_same(run, out, lost, one_thread):
     run(batch_size=1)
-    before = tree(out)
+    before = tree_of(out)
     (out / lost).unlink()
     summary = run(batch_size=1)
     assert (summary.done_before, summary.faces) == (2, 1)
-    after = tree(out)
+    after = tree_of(out)
     assert {k: v for k, v in after.items() if k != "journal.jsonl"} == {
         k: v for k, v in before.items() if k != "journal.jsonl"
     }
@@ -144,13 +136,13 @@ def test_more_candidates_are_added_to_those_that_are_there(run, out):
 
 def test_other_settings_do_not_mix(run, out):
     run()
-    before = tree(out)
+    before = tree_of(out)
     other = replace(SETTINGS, search=SearchSettings(steps=4))
     with pytest.raises(
         PulseError, match=r"run with other settings \(search.steps is 4, was 3\); .* --overwrite"
     ):
         run(other)
-    assert tree(out) == before
+    assert tree_of(out) == before
     summary = run(other, overwrite=True)
     assert (summary.done_before, summary.faces) == (0, 3)
     assert json.loads((out / "run.json").read_text())["settings"]["search"]["steps"] == 4
@@ -161,12 +153,15 @@ def test_pictures_of_other_settings_are_not_taken_for_done(run, out):
     run()
     other = replace(SETTINGS, search=SearchSettings(steps=4))
 
-    def interrupt(record):
-        if record.folder == "b":
+    seen = []
+
+    def interrupt(progress):
+        seen.append(progress)
+        if len(seen) == 6:  # the second face has taken two steps of four
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(other, Watcher(on_record=interrupt), overwrite=True, batch_size=2)
+        run(other, Watcher(on_step=interrupt), overwrite=True, batch_size=2)
     summary = run(other)
     assert (summary.done_before, summary.faces) == (1, 2)
     last = {(r.folder, r.candidate): r.steps for r in Journal(out).read()}
@@ -228,9 +223,11 @@ def test_the_batch_size_changes_nothing_to_be_seen(run, out, tmp_path):
         assert sum(differences) / len(differences) < 1
 
 
-def test_copies_of_one_picture_get_the_same_faces(run, out, folder):
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_copies_of_one_picture_get_the_same_faces(run, out, folder, batch_size):
+    """And its candidates differ, also where each has a batch of its own."""
     shutil.copy(folder / "a.png", folder / "copy.png")
-    run()
+    run(batch_size=batch_size)
     for name in ("candidate-01.png", "candidate-02.png"):
         assert (out / "a" / name).read_bytes() == (out / "copy" / name).read_bytes()
     first, second = (out / "a" / f"candidate-0{i}.png" for i in (1, 2))
@@ -253,19 +250,19 @@ def test_a_watcher_hears_of_everything(run, folder):
     watcher = Watcher(
         on_total=totals.append,
         on_record=lambda record: records.append(record.status),
-        on_step=lambda progress: steps.append(progress.step),
+        on_step=lambda progress: steps.append(max(progress.taken)),
         on_face_done=lambda: done.append(1),
     )
     run(watcher=watcher, batch_size=2)
     assert totals == [4]
     assert len(records) == 7
     assert len(done) == 4
-    assert steps == [1, 2, 3] * 3
+    assert steps == [1, 2, 3] * 3  # six searches, two at a time
 
 
 def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, folder, one_thread):
     run(batch_size=2)
-    whole = tree(out)
+    whole = tree_of(out)
     shutil.rmtree(out)
     seen = []
 
@@ -278,7 +275,7 @@ def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, fold
         run(watcher=Watcher(on_step=interrupt), batch_size=2)
     assert len(list(out.rglob("candidate-*.png"))) == 2
     assert run(batch_size=2).done_before == 1
-    assert tree(out) == whole
+    assert tree_of(out) == whole
 
 
 def test_an_output_folder_that_cannot_be_used_is_named(run, out):
@@ -301,8 +298,87 @@ def test_several_faces_of_one_picture_have_folders_of_their_own(
     assert runner.run([drawn_scene]).faces == 2
     folders = sorted(path.name for path in out.iterdir() if path.is_dir())
     assert folders == ["scene.face-1", "scene.face-2"]
-    assert runner.plan([drawn_scene])[0].is_done
+    assert next(runner.plan([drawn_scene])).is_done
     only = replace(SETTINGS, face=FaceSettings(faces="largest"))
     runner = Runner(tmp_path / "largest", small_generator, only)
     assert runner.run([drawn_scene]).faces == 1
     assert (tmp_path / "largest/scene/sheet.png").exists()
+
+
+def test_every_picture_is_in_exactly_one_shard(small_generator, folder, tmp_path):
+    """Told apart by content: a copy goes with its original."""
+    shutil.copy(folder / "a.png", folder / "copy.png")
+    for i in range(8):
+        Image.new("RGB", (8, 8), (30 * i, 0, 90)).save(folder / f"{i}.png")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    seen, quick = [], replace(SETTINGS, candidates=1, search=SearchSettings(steps=1))
+    for number in (1, 2, 3):
+        out = tmp_path / f"shard-{number}"
+        run_settings = RunSettings(shard=Shard(number, 3), batch_size=1)
+        summary = Runner(out, small_generator, quick, run_settings).run([folder])
+        records = list(Journal(out).read())
+        assert summary.pictures == len(records) < 10
+        assert summary.passed_over == 14 - len(records)
+        seen.append([Path(record.source).name for record in records])
+    assert sorted(sum(seen, [])) == sorted(path.name for path in [  # noqa: RUF017
+        *folder.glob("*.png"), folder / "sub/a.png"
+    ])  # fmt: skip
+    assert any({"a.png", "copy.png"} <= set(names) for names in seen)
+
+
+def test_fail_fast_stops_at_the_first_failure(run, out, folder):
+    (folder / "aa.png").write_bytes(b"")
+    with pytest.raises(PulseError, match=r"stopped at the first failure, .*aa.png: .* is empty"):
+        run(fail_fast=True)
+    failed = [record for record in Journal(out).read() if record.status == "failed"]
+    assert len(failed) == 1
+    (folder / "aa.png").unlink()
+    assert run(fail_fast=True).is_complete
+
+
+def test_the_faces_worth_a_look_are_named(run, out):
+    summary = run(replace(SETTINGS, search=SearchSettings(steps=3, tolerance=0)))
+    records = list(Journal(out).read())
+    best = {}
+    for r in records:
+        best[r.folder] = min(r.error, best.get(r.folder, 1))
+    assert [(e.name, e.value) for e in summary.worst] == sorted(
+        best.items(), key=lambda item: -item[1]
+    )
+    assert {e.name for e in summary.slowest} == {"a", "b", "sub/a"}
+    assert summary.slowest == sorted(summary.slowest, reverse=True)
+
+
+def test_a_picture_touched_but_not_changed_is_still_done(run, folder):
+    run()
+    path = folder / "a.png"
+    os.utime(path, ns=(1, 1))
+    assert run().done_before == 3
+
+
+def test_a_large_folder_that_is_done_is_not_read_again(run, folder, monkeypatch):
+    """Size and time tell; only a file that differs in them is hashed."""
+    run()
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(
+        "pulse.batch.plan.hashlib.file_digest",
+        lambda file, kind: (hashed.append(Path(file.name).name), real(file, kind))[1],
+    )
+    assert run().done_before == 3
+    assert hashed == []
+    os.utime(folder / "b.png", ns=(1, 1))
+    assert run().done_before == 3
+    assert hashed == ["b.png"]
+
+
+def test_half_written_files_of_a_killed_run_are_cleared_away(run, out):
+    run()
+    stale = f".candidate-01.{'0' * 16}.part"
+    for folder in (out, out / "a"):
+        (folder / stale).write_bytes(b"half")
+    (out / "a/sheet.png").unlink()
+    (out / "a/.keep.part").write_text("the user's")
+    run()
+    assert [path.name for path in out.rglob(".*")] == [".keep.part"]

@@ -18,7 +18,14 @@ from PIL import Image
 from pulse.cli import main
 from pulse.cli.options import PRESETS
 from pulse.images import read_picture
-from pulse.settings import PUBLISHED, FaceSettings, RunSettings, SearchSettings, UpscaleSettings
+from pulse.settings import (
+    PUBLISHED,
+    FaceSettings,
+    RunSettings,
+    SearchSettings,
+    Shard,
+    UpscaleSettings,
+)
 
 QUICK = ("--steps", "2", "-n", "1")
 
@@ -105,6 +112,23 @@ def test_json_stays_valid_when_nothing_was_found(pulse_command, tmp_path, out):
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize("command", [("upscale", *QUICK), ("align",)])
+def test_inputs_without_a_picture_are_told_of(pulse_command, tmp_path, out, command):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    result = pulse_command(*command, tmp_path / "in", "-o", out)
+    assert result.stdout.startswith("There is no picture in the inputs: no PNG, JPEG, WebP, BMP")
+    assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [("upscale", *QUICK), ("align",)])
+def test_the_output_folder_is_no_input(pulse_command, folder, command):
+    result = pulse_command(*command, folder, "-o", folder)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("is the output folder as well; choose another with -o\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png"]
+
+
 def test_dry_run_writes_nothing(pulse_command, folder, out):
     result = pulse_command("upscale", folder, "-o", out, *QUICK, "--dry-run")
     assert result.exit_code == 0
@@ -159,6 +183,8 @@ def test_what_stops_a_run_is_one_line_and_exit_status_1(small, arguments, messag
         (("--steps", "0"), "got steps 0, expected 1 or more"),
         (("-n", "0"), "got candidates 0, expected 1 or more"),
         (("--low-res", "small"), "'small' is neither 'auto' nor a whole number from 1"),
+        (("--shard", "3/2"), "got shard 3/2, expected K/N with 1 <= K <= N"),
+        (("--shard", "a"), "got shard 'a', expected K/N, such as 2/8"),
         (("--batch-size", "0"), "'0' is neither 'auto' nor a whole number from 1"),
         (("--kernel", "magic"), "'magic' is not one of"),
         (("--tolerance", "-1"), "got tolerance -1.0, expected 0 or more"),
@@ -199,15 +225,17 @@ def test_every_option_arrives(monkeypatch):
         *("--kernel", "area", "--steps", "9", "--step-size", "0.1", "--tolerance", "0.01"),
         *("--loss", "1*L1", "--noise", "zero", "--tile-latent", "--batch-size", "3"),
         *("--format", "webp", "--overwrite", "--device", "cpu", "--generator", "g"),
+        *("--fail-fast", "--shard", "2/8", "--workers", "3", "--ray", "auto"),
     )  # fmt: skip
     assert method.face == FaceSettings("never", "largest", 24, "area")
     search = method.search
     assert (search.steps, search.step_size, search.tolerance) == (9, 0.1, 0.01)
     assert (search.loss.l2, search.loss.l1, search.loss.geocross) == (0, 1, 0)
     assert (search.noise, search.tile_latent) == ("zero", True)
-    assert output.run == RunSettings(3, "webp", overwrite=True)
+    assert output.run == RunSettings(3, "webp", True, True, Shard(2, 8))
     assert (method.candidates, method.seed) == (7, 5)
     assert (where.generator, where.device) == ("g", "cpu")
+    assert (where.workers, where.ray) == (3, "auto")
 
 
 def test_the_preset_sets_exactly_the_published_settings(monkeypatch):
@@ -227,7 +255,7 @@ def test_align_writes_faces_and_reduced_faces(pulse_command, drawn_scene, tmp_pa
     command = ("align", drawn_scene, "-o", out, "--size", 96, "--low-res", 12)
     result = pulse_command(*command)
     assert result.exit_code == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 2
+    assert len(result.stdout.splitlines()) == 4
     for face in (1, 2):
         assert read_picture(out / f"scene.face-{face}.png").image.size == (96, 96)
         assert read_picture(out / f"scene.face-{face}.low_res.png").image.size == (12, 12)
@@ -235,6 +263,35 @@ def test_align_writes_faces_and_reduced_faces(pulse_command, drawn_scene, tmp_pa
     assert again.exit_code == 0
     assert "is there already; left as is" in again.stdout
     assert "left as is" not in pulse_command(*command, "--overwrite").stdout
+
+
+def test_align_adds_reduced_faces_to_those_that_are_there(pulse_command, drawn_scene, tmp_path):
+    out = tmp_path / "aligned"
+    assert pulse_command("align", drawn_scene, "-o", out, "--size", 96).exit_code == 0
+    first = (out / "scene.face-1.png").read_bytes()
+    result = pulse_command("align", drawn_scene, "-o", out, "--size", 64, "--low-res", 12)
+    assert result.stdout.count("left as is") == 2
+    assert (out / "scene.face-1.png").read_bytes() == first
+    assert read_picture(out / "scene.face-2.low_res.png").image.size == (12, 12)
+
+
+def test_align_keeps_a_reduced_face_from_a_picture_of_that_name(
+    pulse_command, drawn_scene, tmp_path
+):
+    base = tmp_path / "in"
+    base.mkdir()
+    for name in ("a.png", "a.low_res.png"):
+        (base / name).write_bytes(drawn_scene.read_bytes())
+    out = tmp_path / "aligned"
+    options = ("-o", out, "--size", 32, "--low-res", 8, "--faces", "largest")
+    assert pulse_command("align", base, *options).exit_code == 0
+    sizes = {path.name: read_picture(path).image.width for path in out.iterdir()}
+    assert sizes == {
+        "a.png": 32,
+        "a.low_res.png": 8,
+        "a.low_res.png.png": 32,
+        "a.low_res.png.low_res.png": 8,
+    }
 
 
 def test_align_names_pictures_without_a_face(pulse_command, folder, tmp_path):
@@ -277,7 +334,8 @@ def test_the_package_is_light_and_its_api_is_there():
     )
 
 
-def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_path, out):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_path, out, number):
     """A real process, a real signal."""
     base = tmp_path / "in"
     base.mkdir()
@@ -293,12 +351,12 @@ def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_pat
         if journal.exists() and journal.read_text().count("\n") >= 2:
             break
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     match = re.match(
-        r"pulse: interrupted; (\d+) faces? of this run whole in '.*out'; the same command goes on "
-        r"from there\n$",
+        r"pulse: interrupted; (\d+) faces? of this run whole in '.*out'; to go on: pulse upscale "
+        rf"{re.escape(str(base))} -o .* --tolerance 0\n$",
         stderr,
     )
     assert match, stderr

@@ -65,7 +65,8 @@ def test_the_best_iterate_is_kept_not_the_last(embedded, A, targets):
     """Steps far too long make the error jump about; what is returned is the lowest ever seen."""
     settings = replace(SearchSettings(), steps=15, step_size=8.0, tolerance=0.0)
     start = start_of(embedded.network, [1], settings)
-    descent = Descent(embedded.network, embedded.prior, A, targets[:1], start, settings)
+    descent = Descent(embedded.network, embedded.prior, settings, slots=1)
+    descent.admit(0, A, targets[0], start)
     errors = []
     for _ in range(4):  # in the middle of the schedule, where steps are longest
         v, *moving = descent.optimizer.variables
@@ -148,19 +149,55 @@ def test_progress_is_told_and_may_end_the_search(embedded, A, targets):
     seen = []
 
     def watch(progress):
-        seen.append((progress.step, progress.steps, progress.active))
-        if progress.step == 2:
+        seen.append((progress.taken, progress.steps, progress.active))
+        if progress.taken == [2]:
             raise KeyboardInterrupt
 
     settings = SearchSettings(steps=5, tolerance=0.0)
     start = start_of(embedded.network, [1], settings)
     with pytest.raises(KeyboardInterrupt):
         descend(embedded.network, embedded.prior, A, targets[:1], start, settings, watch)
-    assert seen == [(1, 5, 1), (2, 5, 1)]
+    assert seen == [([1], 5, 1), ([2], 5, 1)]
 
 
 def test_a_target_of_another_size_is_refused(embedded, A, targets):
     settings = SearchSettings()
-    start = start_of(embedded.network, [1, 2], settings)
+    G, prior, start = embedded.network, embedded.prior, start_of(embedded.network, [1, 2], settings)
     with pytest.raises(ValueError, match=r"target has shape \(8, 3, 16, 16\), expected \(2, 3, 16"):
-        Descent(embedded.network, embedded.prior, A, targets, start, settings)
+        descend(G, prior, A, targets, start, settings)
+    with pytest.raises(ValueError, match=r"target has shape \(3, 16, 16\), expected \(3, 8, 8\)"):
+        Descent(G, prior, settings, 1).admit(
+            0, Downscale((128, 128), (8, 8)), targets[0], start.rows(0, 1)
+        )
+
+
+def run_to_the_end(descent):
+    """Step until every search is finished: slot to what was found."""
+    found = {}
+    while descent.active:
+        descent.step()
+        found |= {slot: descent.release(slot) for slot in descent.finished()}
+    return found
+
+
+def test_a_search_finds_the_same_in_any_slot_at_any_time_in_any_company(embedded, A, targets):
+    """To the last bit: the batch has one shape, whoever is in it."""
+    settings = SearchSettings(steps=7, tolerance=0.0)
+    G = embedded.network
+    first = Descent(G, embedded.prior, settings, slots=4)
+    first.admit(2, A, targets[0], start_of(G, [1], settings))
+    alone = run_to_the_end(first)[2]
+    busy = Descent(G, embedded.prior, settings, slots=4)
+    small = Downscale((128, 128), (8, 8))
+    busy.admit(0, A, targets[1], start_of(G, [2], settings))
+    busy.admit(1, small, targets[2][:, ::2, ::2], start_of(G, [3], settings))
+    for _ in range(3):
+        busy.step()
+    busy.admit(3, A, targets[0], start_of(G, [1], settings))
+    late = run_to_the_end(busy)[3]
+    assert torch.equal(late.images, alone.images)
+    assert torch.equal(late.v, alone.v)
+    assert late.steps.item() == alone.steps.item() == 7
+    # a slot that is used again remembers nothing
+    busy.admit(0, A, targets[0], start_of(G, [1], settings))
+    assert torch.equal(run_to_the_end(busy)[0].images, alone.images)

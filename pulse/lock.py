@@ -7,6 +7,7 @@ each process would leave nothing to resume.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +53,36 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
             on_wait()
             time.sleep(POLL_S)
         yield
+
+
+@contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock of that name if no other process has it, and remove its file at the end.
+
+    Args:
+        path: the lock's own file; its folder exists.
+
+    Yields:
+        Whether we hold it.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with path.open("ab") as file:
+        is_ours = _is_locked_by_us(file) and _is_still_at(path, file)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:  # removed while held, so that it is surely ours
+                path.unlink(missing_ok=True)
+
+
+def _is_still_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has its name: its last holder may have removed it meanwhile."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _is_locked_by_us(file: BinaryIO) -> bool:

@@ -1,0 +1,125 @@
+"""How many searches a device does best at a time: measured on it, not looked up."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pulse.downscale import Downscale
+from pulse.pretrained import Pretrained
+from pulse.search.descent import Descent
+from pulse.search.start import random_start
+from pulse.settings import SearchSettings
+
+WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
+MOST_S = 15.0  # no more is tried once this much time is spent
+LOW_RES_PX = 16
+MEMORY_SHARE = 0.7  # of the free memory that a batch may take where too much is not refused
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """How many searches at a time.
+
+    Attributes:
+        size: the number.
+        most: what it could have been at most, for lack of more work.
+    """
+
+    size: int
+    most: int
+
+    def suits(self, most: int) -> bool:
+        """Whether it holds for a run that has work for `most` searches at a time."""
+        return self.size < self.most or most <= self.most
+
+
+def measure_batch_size(generator: Pretrained, settings: SearchSettings, most: int) -> int:
+    """Double the batch while each search gets cheaper by it and the memory holds.
+
+    Args:
+        generator: on the device in question.
+        settings: of the search.
+        most: searches that there is work for; a larger batch would be empty in part.
+
+    Returns:
+        A power of two from 1, below 2 * `most`.
+    """
+    began, size = time.monotonic(), 1
+    try:
+        best_s, bytes_each = _measure(generator, settings, size)
+        while (
+            size < most
+            and time.monotonic() - began < MOST_S
+            and _fits(generator.device, 2 * size * bytes_each)
+        ):
+            each_s, bytes_each = _measure(generator, settings, 2 * size)
+            if each_s > WORTH_IT * best_s:
+                break
+            best_s, size = each_s, 2 * size
+    except torch.OutOfMemoryError:
+        pass  # the size before did fit; where even one does not, the search says so
+    return size
+
+
+def _measure(generator: Pretrained, settings: SearchSettings, size: int) -> tuple[float, float]:
+    """Seconds and bytes of memory that a step takes for each search of a batch."""
+    before = _peak_bytes(generator.device)
+    descent = _descent_of(generator, settings, size)
+    descent.step()  # the first one chooses algorithms and takes memory
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.monotonic()
+        descent.step()
+        descent.finished()  # waits for the device
+        seconds.append(time.monotonic() - began)
+    return min(seconds) / size, max(0, _peak_bytes(generator.device) - before) / size
+
+
+def _descent_of(generator: Pretrained, settings: SearchSettings, size: int) -> Descent:
+    """A full batch of searches for grey pictures."""
+    G, device = generator.network, generator.device
+    descent = Descent(G, generator.prior, settings, size)
+    A = Downscale((G.resolution, G.resolution), (LOW_RES_PX, LOW_RES_PX), device=device)
+    target = torch.full((3, LOW_RES_PX, LOW_RES_PX), 0.5)
+    rng = torch.Generator().manual_seed(0)
+    for slot in range(size):
+        start = random_start(rng, G.num_ws, G.w_dim, G.noise_sizes, settings)
+        descent.admit(slot, A, target, start)
+    return descent
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """The most memory that this process has had at a time, on the device that computes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    if sys.platform == "win32":
+        return 0
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _fits(device: torch.device, needed_bytes: float) -> bool:
+    """Whether a batch would find its memory: systems kill processes before they refuse memory."""
+    if device.type == "cuda":
+        return True  # refused cleanly
+    return needed_bytes <= MEMORY_SHARE * _free_bytes()
+
+
+def _free_bytes() -> int:
+    """Memory that is free on this machine; where that is not told, half of all there is."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        values = dict(line.split(":", 1) for line in info.read_text().splitlines())
+        return int(values["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

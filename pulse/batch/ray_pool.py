@@ -1,0 +1,346 @@
+"""Searches on several devices and machines through Ray: one worker process for each device.
+
+The driver, which is the process that the user started, reads pictures, keeps the journal and writes
+what was found; workers only search. A worker that is lost is replaced and its jobs are done again;
+since what a job finds follows from the job alone, nobody can tell afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pulse.batch.batch_size import measure_batch_size
+from pulse.candidates import Candidate, Job
+from pulse.errors import DeviceError, PulseError
+from pulse.pool import SearchPool
+from pulse.pretrained import Pretrained, choose_device
+from pulse.settings import UpscaleSettings
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+MOST_LOSSES = 5  # workers lost one after another, without an answer in between, before giving up
+KNOCK_S = 10.0  # for a cluster to answer
+QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker gets of the machines.
+
+    Attributes:
+        gpus: share of a GPU; 0 for none.
+        cpus: processor cores.
+    """
+
+    gpus: float
+    cpus: float
+
+
+class SearchWorker:
+    """What runs in a worker process: a pool of its own.
+
+    Args:
+        generator: on the CPU.
+        settings: of the method.
+        device: as `choose_device` takes it, among the devices that Ray lets this process see.
+        threads: for computing on the CPU.
+    """
+
+    def __init__(
+        self, generator: Pretrained, settings: UpscaleSettings, device: str, threads: int
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.generator = generator.to(choose_device(device))
+        self.settings = settings
+        self.pool: SearchPool | None = None
+        self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
+
+    def begin(self, batch_size: int | None, most: int) -> int:
+        """Get ready with a batch size, or measure it; returns it."""
+        size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
+        self.pool = SearchPool(self.generator, self.settings, size)
+        return size
+
+    def advance(self, jobs: list[tuple[int, Job]]) -> list[tuple[int, Candidate]]:
+        """Take more jobs, and search until one at least has its answer."""
+        assert self.pool is not None
+        self.numbers |= {id(job): number for number, job in jobs}
+        self.pool.add(job for _, job in jobs)
+        return [
+            (self.numbers.pop(id(job)), _packed(candidate))
+            for job, candidate in self.pool.advance()
+        ]
+
+
+@dataclass
+class _Worker:
+    """A worker process as the driver sees it: its jobs by number, and the call in progress."""
+
+    actor: ActorHandle
+    jobs: dict[int, Job] = field(default_factory=dict)
+    call: ObjectRef | None = None
+
+
+class RayPool:
+    """Jobs in, candidates out, by many processes; see `Searcher`.
+
+    Args:
+        generator: from `load_generator`.
+        settings: of the method.
+        batch_size: searches at a time in each worker; None to have the first one measure it.
+        most: searches that there is work for, by all workers together.
+        address: of a running cluster; None to start Ray on this machine.
+        workers: how many; None for one for each GPU, or one if there is none.
+        device: as `choose_device` takes it; "auto" takes GPUs where the cluster has any.
+
+    Raises:
+        DeviceError: if the cluster cannot be reached or has too little for so many workers.
+    """
+
+    def __init__(
+        self,
+        generator: Pretrained,
+        settings: UpscaleSettings,
+        batch_size: int | None,
+        most: int,
+        *,
+        address: str | None,
+        workers: int | None,
+        device: str,
+    ) -> None:
+        import ray
+
+        self._ray = ray
+        self._waiting: deque[tuple[int, Job]] = deque()
+        self._next_number = 0
+        self._losses = 0
+        self._has_started = not ray.is_initialized()
+        if self._has_started:
+            _start(address)
+        try:
+            self._share, self._device, count = _shares(ray.cluster_resources(), workers, device)
+            self._generator = ray.put(generator.to(torch.device("cpu")))
+            self._settings = settings
+            self._workers = [_Worker(self._spawn())]
+            self.batch_size: int = ray.get(
+                self._workers[0].actor.begin.remote(batch_size, -(-most // count))
+            )
+            for _ in range(count - 1):
+                self._workers.append(self._ready_worker())
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def factory(
+        cls, address: str | None, workers: int | None, device: str
+    ) -> Callable[[Pretrained, UpscaleSettings, int | None, int], RayPool]:
+        """What a runner makes its searcher with.
+
+        Raises:
+            PulseError: if Ray is not installed.
+        """
+        if find_spec("ray") is None:
+            raise PulseError("--workers and --ray need Ray: pip install 'pulse[ray]'")
+
+        def make(
+            generator: Pretrained, settings: UpscaleSettings, batch_size: int | None, most: int
+        ) -> RayPool:
+            return cls(
+                generator, settings, batch_size, most,
+                address=address, workers=workers, device=device,
+            )  # fmt: skip
+
+        return make
+
+    def __len__(self) -> int:
+        """Jobs that have no answer yet."""
+        return len(self._waiting) + sum(len(worker.jobs) for worker in self._workers)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether fewer jobs are waiting than a round of all workers takes."""
+        return len(self._waiting) < self.batch_size * len(self._workers)
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Put jobs into the queue."""
+        for job in jobs:
+            self._waiting.append((self._next_number, job))
+            self._next_number += 1
+
+    def advance(self) -> list[tuple[Job, Candidate]]:
+        """Wait until at least one job has its answer.
+
+        Raises:
+            DeviceError: if a worker has too little memory, or workers are lost again and again.
+        """
+        answers: list[tuple[Job, Candidate]] = []
+        while not answers and len(self):
+            for worker in self._workers:
+                self._feed(worker)
+            calls = {worker.call: worker for worker in self._workers if worker.call is not None}
+            (call,), _ = self._ray.wait(list(calls), num_returns=1)
+            answers = self._answers_of(calls[call])
+        return answers
+
+    def _feed(self, worker: _Worker) -> None:
+        """Hand jobs to a worker that is not at work, and set it going."""
+        if worker.call is not None:
+            return
+        room = QUEUE_BATCHES * self.batch_size - len(worker.jobs)
+        # near the end each worker gets its share, so that none is left with all of the rest
+        share = -(-len(self._waiting) // len(self._workers))
+        new = [self._waiting.popleft() for _ in range(min(room, share, len(self._waiting)))]
+        worker.jobs |= dict(new)
+        if worker.jobs:
+            slim = [(number, _without_picture(job)) for number, job in new]
+            worker.call = worker.actor.advance.remote(slim)
+
+    def _answers_of(self, worker: _Worker) -> list[tuple[Job, Candidate]]:
+        """Take the answers of a worker that is finished or lost."""
+        try:
+            answers: list[tuple[int, Candidate]] = self._ray.get(worker.call)
+        except self._ray.exceptions.RayActorError as error:
+            self._replace(worker, error)
+            return []
+        except self._ray.exceptions.RayTaskError as error:
+            raise _cause_of(error) from error
+        worker.call = None
+        self._losses = 0
+        return [(worker.jobs.pop(number), _unpacked(candidate)) for number, candidate in answers]
+
+    def _replace(self, worker: _Worker, error: Exception) -> None:
+        """Put another worker in the place of a lost one; its jobs go back to the front."""
+        self._losses += 1
+        if self._losses > MOST_LOSSES:
+            raise DeviceError(
+                f"a worker was lost, {self._losses} in a row ({_first_line(error)}); what is "
+                "finished is kept: mend the machine and run the same command again"
+            ) from error
+        self._waiting.extendleft(reversed(worker.jobs.items()))
+        self._workers[self._workers.index(worker)] = self._ready_worker()
+
+    def _spawn(self) -> ActorHandle:
+        """Start a worker process."""
+        actor = self._ray.remote(SearchWorker).options(
+            num_gpus=self._share.gpus, num_cpus=self._share.cpus, max_restarts=0
+        )
+        threads = max(1, int(self._share.cpus))
+        return actor.remote(self._generator, self._settings, self._device, threads)
+
+    def _ready_worker(self) -> _Worker:
+        """Start a worker with the batch size of the others; its calls wait until it is there."""
+        actor = self._spawn()
+        actor.begin.remote(self.batch_size, self.batch_size)
+        return _Worker(actor)
+
+    def close(self) -> None:
+        """End the workers, and Ray if it was started here."""
+        for worker in getattr(self, "_workers", []):
+            self._ray.kill(worker.actor)
+        if self._has_started:
+            self._ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    """Connect to a cluster, or start Ray on this machine.
+
+    Raises:
+        DeviceError: if there is no cluster at the address.
+    """
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        quiet |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is not None:
+            _knock_at(address)
+        ray.init(address=address or "local", **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DeviceError(
+            f"cannot reach a Ray cluster at '{address}' ({_first_line(error)}); start one with "
+            "'ray start --head', or leave --ray out to use this machine"
+        ) from error
+    with suppress(ValueError):  # in a thread that has no say in signals, Ray took none either
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's would end the process at once
+
+
+def _knock_at(address: str) -> None:
+    """See that something listens at "host:port": Ray ends the whole process where nothing does.
+
+    Raises:
+        OSError: if nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_S).close()
+
+
+def _shares(
+    resources: dict[str, float], workers: int | None, device: str
+) -> tuple[Share, str, int]:
+    """Divide the cluster among the workers: the share of each, their device, and their number.
+
+    Raises:
+        DeviceError: for a device that Ray cannot give out.
+    """
+    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 1.0)
+    if device not in ("auto", "cpu", "cuda"):
+        raise DeviceError(
+            f"workers choose among the cluster's devices: --device takes auto, cpu or cuda with "
+            f"--workers, not '{device}'"
+        )
+    if device == "cuda" and not gpus:
+        raise DeviceError("the cluster has no GPU; leave out --device, or take --device cpu")
+    with_gpus = gpus > 0 and device != "cpu"
+    count = workers or (int(gpus) if with_gpus else 1)
+    # of several workers on one GPU each gets a whole fraction of it
+    share = 1.0 if count <= gpus else 1 / -(-count // int(gpus)) if with_gpus else 0.0
+    return (
+        Share(gpus=share if with_gpus else 0.0, cpus=max(cpus / count, 0.01)),
+        "cuda" if with_gpus else "cpu",
+        count,
+    )
+
+
+def _without_picture(job: Job) -> Job:
+    """The job without the photograph's face, which the search does not need."""
+    return replace(job, face=replace(job.face, aligned=None))
+
+
+def _packed(candidate: Candidate) -> Candidate:
+    """The candidate with its image in the 8 bits that it has, to travel light."""
+    return replace(candidate, image=candidate.image.mul(255).round().to(torch.uint8))
+
+
+def _unpacked(candidate: Candidate) -> Candidate:
+    """The candidate with its image in [0, 1] again."""
+    return replace(candidate, image=candidate.image.float().div(255))
+
+
+def _cause_of(error: Exception) -> PulseError:
+    """What went wrong in a worker, in words for the user."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, PulseError):
+        return cause
+    return DeviceError(f"a worker failed: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a message that may go on for pages."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,191 @@
+"""Several worker processes, on a real Ray on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from helpers import tree_of
+from PIL import Image
+
+from pulse.batch.ray_pool import RayPool, Share, _shares
+from pulse.batch.runner import Runner, Watcher
+from pulse.errors import DeviceError, PulseError
+from pulse.settings import RunSettings, SearchSettings, UpscaleSettings
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pulse[ray]'")
+
+# Ray leaves sockets and files to the end of the process.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=40, tolerance=0))
+BATCH = RunSettings(batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One Ray for all tests: starting it takes seconds."""
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR",
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    base = tmp_path / "in"
+    base.mkdir()
+    for i in range(12):
+        image = Image.linear_gradient("L").resize((8, 8)).rotate(90 * i).convert("RGB")
+        image.putpixel((0, 0), (255, 0, 20 * i))
+        image.save(base / f"{i:02}.png")
+    return base
+
+
+def pids_of(pool):
+    """The worker processes of a pool."""
+    calls = [worker.actor.__ray_call__.remote(lambda _: os.getpid()) for worker in pool._workers]
+    return ray.get(calls)
+
+
+def searcher_of(workers, pids):
+    """Makes a pool on the CPU, and notes its worker processes."""
+
+    def make(*arguments):
+        pool = RayPool.factory(None, workers, "cpu")(*arguments)
+        pids.extend(pids_of(pool))
+        return pool
+
+    return make
+
+
+@pytest.fixture
+def whole(folder, tmp_path, small_generator):
+    """What a run in one process gives."""
+    out = tmp_path / "whole"
+    Runner(out, small_generator, SETTINGS, BATCH).run([folder])
+    return tree_of(out)
+
+
+def test_no_cluster_at_an_address_is_named(small_generator):
+    """Before any other test: a process that is connected stays with its cluster."""
+    with pytest.raises(DeviceError, match=r"cannot reach a Ray cluster at '127\.0\.0\.1:1'"):
+        RayPool(small_generator, SETTINGS, 4, 8, address="127.0.0.1:1", workers=1, device="cpu")
+
+
+def test_two_workers_give_what_one_process_gives(cluster, folder, tmp_path, small_generator, whole):
+    out = tmp_path / "out"
+    searcher = RayPool.factory(None, 2, "cpu")
+    summary = Runner(out, small_generator, SETTINGS, BATCH, searcher=searcher).run([folder])
+    assert summary.faces == 12
+    assert tree_of(out) == whole
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(
+    cluster, folder, tmp_path, small_generator, whole
+):
+    out = tmp_path / "out"
+    pids, killed = [], []
+
+    def kill_one(record):
+        if record.candidate == 1 and pids:
+            killed.append(pids.pop())
+            os.kill(killed[-1], signal.SIGKILL)
+
+    watcher = Watcher(on_record=kill_one)
+    Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(2, pids)).run([folder])
+    assert len(set(killed)) == 2
+    assert tree_of(out) == whole
+
+
+def test_workers_that_are_lost_again_and_again_stop_the_run(
+    cluster, folder, tmp_path, small_generator, monkeypatch
+):
+    monkeypatch.setattr("pulse.batch.ray_pool.MOST_LOSSES", 0)  # each more takes seconds
+    out, pids = tmp_path / "out", []
+
+    def kill(_record):
+        if pids:
+            os.kill(pids.pop(), signal.SIGKILL)
+
+    watcher = Watcher(on_record=kill)
+    runner = Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(1, pids))
+    with pytest.raises(DeviceError, match=r"a worker was lost, 1 in a row .* is finished is kept"):
+        runner.run([folder])
+    assert list(out.rglob("candidate-01.png"))  # what was finished is kept
+
+
+def test_the_first_worker_measures_the_batch_size_for_all(cluster, small_generator):
+    pool = RayPool(small_generator, SETTINGS, None, 8, address=None, workers=2, device="cpu")
+    assert pool.batch_size in (1, 2, 4)  # four searches for each of two workers
+    pids = pids_of(pool)
+    pool.close()
+    deadline = time.monotonic() + 60
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, pids))
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_s_lack_of_memory_is_one_clear_line(cluster, folder, tmp_path, small_generator):
+    """The error travels: the message is that of a single process."""
+
+    class Hungry(type(small_generator.network)):
+        def render(self, *_arguments):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network = small_generator.network
+    kind, network.__class__ = network.__class__, Hungry
+    try:
+        runner = Runner(
+            tmp_path / "out", small_generator, SETTINGS, BATCH,
+            searcher=RayPool.factory(None, 1, "cpu"),
+        )  # fmt: skip
+        with pytest.raises(DeviceError, match="cpu has too little memory for one search with"):
+            runner.run([folder])
+    finally:
+        network.__class__ = kind
+
+
+def test_without_ray_the_user_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr("pulse.batch.ray_pool.find_spec", lambda _name: None)
+    with pytest.raises(PulseError, match=r"need Ray: pip install 'pulse\[ray\]'"):
+        RayPool.factory(None, 2, "auto")
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "device", "want"),
+    [
+        ({"CPU": 8}, 2, "auto", (Share(0, 4), "cpu", 2)),
+        ({"CPU": 8}, None, "auto", (Share(0, 8), "cpu", 1)),
+        ({"CPU": 16, "GPU": 4}, None, "auto", (Share(1, 4), "cuda", 4)),
+        ({"CPU": 16, "GPU": 4}, 2, "auto", (Share(1, 8), "cuda", 2)),
+        ({"CPU": 16, "GPU": 2}, 4, "cuda", (Share(0.5, 4), "cuda", 4)),
+        ({"CPU": 16, "GPU": 2}, 3, "auto", (Share(0.5, 16 / 3), "cuda", 3)),  # 2/3 would not fit
+        ({"CPU": 16, "GPU": 2}, 4, "cpu", (Share(0, 4), "cpu", 4)),
+    ],
+)
+def test_shares_of_the_machines(resources, workers, device, want):
+    assert _shares(resources, workers, device) == want
+
+
+def test_devices_that_workers_cannot_take_are_refused():
+    with pytest.raises(DeviceError, match="the cluster has no GPU"):
+        _shares({"CPU": 8}, 2, "cuda")
+    with pytest.raises(DeviceError, match="--device takes auto, cpu or cuda with --workers"):
+        _shares({"CPU": 8}, 2, "cuda:1")
