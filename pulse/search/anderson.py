@@ -61,8 +61,10 @@ class AndersonMixing:
         mean = gram.diagonal(dim1=1, dim2=2).sum(1) / known
         # rows of a history that is still empty are all 0; the ridge alone keeps them solvable
         ridge = torch.where(mean > 0, RIDGE * mean, torch.ones_like(mean))
-        gram = gram + ridge[:, None, None] * torch.eye(self.depth, device=x.device)
-        mix = torch.linalg.solve(gram, torch.bmm(self.dr, r[:, :, None]))  # (B, depth, 1)
+        # a few numbers a row: the CPU solves them in double precision, which not every device has
+        gram = gram.cpu().double() + ridge.cpu().double()[:, None, None] * torch.eye(self.depth)
+        against = torch.bmm(self.dr, r[:, :, None]).cpu().double()
+        mix = torch.linalg.solve(gram, against).float().to(x.device)  # (B, depth, 1)
         return x + move - ((self.dx + self.dmove) * mix).sum(1)
 
     def _remember(self, x: Tensor, move: Tensor, r: Tensor) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pulse.downscale import Downscale
@@ -20,8 +21,12 @@ from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
 from pulse.shapes import check_shape
 
-DAMPING = 0.25  # squared length of a residual along one direction, pixels in [0, 1]
+# Variances below are those of pictures of 16 x 16 x 3 values, pixels in [0, 1]; others are scaled
+# to that size, so that a face behaves alike at every one.
+VALUES = 16 * 16 * 3
+DAMPING = 0.25  # a direction that varies by this much is divided by 2
 GAIN_DAMPING = 0.1  # the same for the move to a target; smaller ones follow chance correlations
+NEGLIGIBLE = 1e-4  # a direction that varies less is left as it is: it would be divided by 1.001
 SMALLEST_VARIANCE = 1e-5  # of the Gaussianised styles, whose mean variance is 1
 
 
@@ -30,78 +35,102 @@ class Whitening:
     """What is known of a generator at one size of low-resolution pictures; P = 3 h w.
 
     Attributes:
-        v: (N, D) latents of the bank.
-        pictures: (N, P) their low-resolution pictures.
-        inverse: (P, P) about the inverse covariance of the pictures, times `DAMPING`.
-        gain: (D, P) the change of v for each change of the picture.
-        radius: (D, D) turns v into coordinates in which the prior is standard normal.
+        v: (N, D) latents of the bank, on the CPU.
+        pictures: (N, P) their low-resolution pictures, on the CPU.
+        gain: (D, P) the change of v for each change of the picture, on the CPU.
+        radius: (D, D) turns v into coordinates in which the prior is standard normal, on the CPU.
+        axes: (P, R) orthonormal directions in which the pictures vary, on the search's device.
+        shares: (R,) the share of a residual along each that whitening takes away, there too.
     """
 
     v: Tensor
     pictures: Tensor
-    inverse: Tensor
     gain: Tensor
     radius: Tensor
+    axes: Tensor
+    shares: Tensor
 
     def __post_init__(self) -> None:
-        (samples, D), values = self.v.shape, self.pictures.shape[1]
+        (samples, D), (values, directions) = self.v.shape, self.axes.shape
         check_shape("pictures", self.pictures, samples, values)
-        check_shape("inverse", self.inverse, values, values)
         check_shape("gain", self.gain, D, values)
         check_shape("radius", self.radius, D, D)
-
-    def to(self, device: torch.device) -> Whitening:
-        """The same on a device."""
-        return Whitening(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        check_shape("shares", self.shares, directions)
 
     def whiten(self, residual: Tensor) -> Tensor:
         """Scale residuals (B, 3, h, w) so that a step removes each part of them at one rate."""
+        B, values = len(residual), len(self.axes)
         flat = residual.flatten(1)[:, None]  # (B, 1, P): row by row, whatever the others are
-        return torch.bmm(flat, self.inverse.expand(len(flat), -1, -1)).view_as(residual)
+        along = torch.bmm(flat, self.axes.expand(B, -1, -1)) * self.shares  # (B, 1, R)
+        rest = flat - torch.bmm(along, self.axes.T.expand(B, -1, -1))
+        return (rest * (VALUES / values)).view_as(residual)
 
 
-def whitening_of(bank: Bank, prior: LatentPrior, size: tuple[int, int]) -> Whitening:
+def whitening_of(
+    bank: Bank, prior: LatentPrior, size: tuple[int, int], device: torch.device | str = "cpu"
+) -> Whitening:
     """Take from a bank what a search for pictures (3, h, w) wants to know.
 
     Args:
-        bank: samples of the generator, on the CPU.
+        bank: samples of the generator.
         prior: its Gaussianised styles.
-        size: (h, w).
+        size: (h, w); of pictures larger than the bank's the finest detail is taken to be constant.
+        device: where the search is.
     """
-    side = bank.pictures.shape[-1]
-    A = Downscale((side, side), size)
-    y = A(bank.pictures.float()).flatten(1)  # (N, P)
+    y = _resized(bank.pictures.float(), size).flatten(1)  # (N, P)
     v = bank.v.float()
     centred, moved = y - y.mean(0), v - v.mean(0)
-    variances, axes = torch.linalg.eigh((centred.T @ centred / (len(y) - 1)).double())
-    variances = variances.clamp(min=0)  # rounding
-
-    def damped(damping: float) -> Tensor:
-        """(covariance / damping + 1)^-1."""
-        return ((axes * (damping / (variances + damping))) @ axes.T).float()
-
+    variances, axes = _principal(centred)
+    per_value = VALUES / y.shape[1]
     cross = moved.T @ centred / (len(y) - 1)  # (D, P)
-    gain = cross @ damped(GAIN_DAMPING) / GAIN_DAMPING
-    return Whitening(v, y, damped(DAMPING), gain, _radius_map(prior))
+    gain = cross - cross @ axes * _shares(variances, GAIN_DAMPING) @ axes.T
+    return Whitening(
+        v, y, gain * (per_value / GAIN_DAMPING), radius_map(prior),
+        axes.contiguous().to(device), _shares(variances, DAMPING).to(device),
+    )  # fmt: skip
 
 
-def _radius_map(prior: LatentPrior) -> Tensor:
+def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """The bank's pictures (N, 3, s, s) at another size."""
+    side = pictures.shape[-1]
+    if max(size) > side:
+        return F.interpolate(pictures, size, mode="bicubic", align_corners=False)
+    return Downscale((side, side), size)(pictures)
+
+
+def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances (R,) and directions (P, R) in which samples (N, P) of mean 0 vary."""
+    samples, values = centred.shape
+    scaled = centred.double() * (VALUES / values / (samples - 1)) ** 0.5
+    if values <= samples:
+        variances, axes = torch.linalg.eigh(scaled.T @ scaled)
+    else:  # the same, from the smaller matrix
+        variances, mixes = torch.linalg.eigh(scaled @ scaled.T)
+        axes = scaled.T @ mixes / variances.clamp(min=NEGLIGIBLE**2).sqrt()
+    is_large = variances > NEGLIGIBLE
+    return variances[is_large].float(), axes[:, is_large].float()
+
+
+def _shares(variances: Tensor, damping: float) -> Tensor:
+    """1 - (variance / damping + 1)^-1."""
+    return variances / (variances + damping)
+
+
+def radius_map(prior: LatentPrior) -> Tensor:
     """The matrix that turns v into coordinates of unit variance, correlations removed."""
     D = len(prior.mean)
     if prior.covariance is None:
         return torch.eye(D)
-    correlation = prior.covariance / torch.outer(prior.std, prior.std)
-    variances, axes = torch.linalg.eigh(correlation.double().cpu())
+    correlation = (prior.covariance / torch.outer(prior.std, prior.std)).cpu()
+    variances, axes = torch.linalg.eigh(correlation.double())
     return (axes / variances.clamp(min=SMALLEST_VARIANCE).sqrt()).float()
 
 
-def conditioned(
-    known: Whitening, target: Tensor, rng: torch.Generator, drawn: int
-) -> Tensor:  # fmt: skip
+def conditioned(known: Whitening, target: Tensor, rng: torch.Generator, drawn: int) -> Tensor:
     """One answer to a target were the generator linear: where to begin the search for it.
 
     Args:
-        known: of the generator, at the target's size, on the CPU.
+        known: of the generator, at the target's size.
         target: (3, h, w) float in [0, 1].
         rng: chooses the samples among which the nearest is taken.
         drawn: how many those are: many begin nearer to the target, few further from each other.
