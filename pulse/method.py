@@ -20,7 +20,7 @@ from pulse.faces.prepare import Face, prepare_faces
 from pulse.images import picture_from, read_picture
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
-from pulse.search.descent import Progress
+from pulse.search.slots import Progress
 from pulse.settings import UpscaleSettings
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 A search that has met the tolerance leaves its slot to the next job at once. What a job finds is
 the same whatever its company, since its start follows from the job and the shape of the batch never
-changes; see `Descent`.
+changes; see `SlotSearch`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 
@@ -17,10 +18,11 @@ from pulse.candidates import Candidate, Job, origin_of
 from pulse.downscale import Downscale
 from pulse.errors import DeviceError
 from pulse.pretrained import Pretrained
-from pulse.search.descent import Descent, Found, Progress
+from pulse.search.descent import Descent
+from pulse.search.mixing import Mixing
 from pulse.search.rng import rng_for
-from pulse.search.start import Start, random_start
-from pulse.settings import UpscaleSettings
+from pulse.search.slots import Found, Progress, SlotSearch
+from pulse.settings import SearchSettings, UpscaleSettings
 
 
 class SearchPool:
@@ -44,13 +46,14 @@ class SearchPool:
         batch_size: int,
         on_step: Callable[[Progress], None] | None = None,
     ) -> None:
-        self.generator, self.settings, self.on_step = generator, settings, on_step
+        self.generator, self.on_step = generator, on_step
+        self.settings = replace(settings, search=possible(settings.search, generator))
         self.batch_size = batch_size
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}  # slot to job
         self._seconds: dict[int, float] = {}  # slot to its share of the time
         self._operators: dict[tuple[int, int], Downscale] = {}
-        self._descent: Descent | None = None
+        self._search: SlotSearch | None = None
         self._answers: list[tuple[Job, Candidate]] = []  # found, not yet handed out
 
     def __len__(self) -> int:
@@ -82,45 +85,39 @@ class SearchPool:
 
     def close(self) -> None:
         """Let go of the batch."""
-        self._descent = None
+        self._search = None
 
     def _step(self) -> None:
         """One step of every search; those that are finished by then give their answers."""
         began = time.monotonic()
-        descent = self._fill()
-        descent.step()
-        finished = descent.finished()
+        search = self._fill()
+        search.step()
+        finished = search.finished()
         share = (time.monotonic() - began) / len(self._running)
         for slot in self._running:
             self._seconds[slot] += share
         if self.on_step:
-            self.on_step(descent.progress())
+            self.on_step(search.progress())
         for slot in finished:
-            found = descent.release(slot)
+            found = search.release(slot)
             job = self._running[slot]
             answer = _candidate(job, found, self._seconds[slot], self.generator, self.settings)
             self._answers.append((job, answer))
             del self._running[slot], self._seconds[slot]
 
-    def _fill(self) -> Descent:
+    def _fill(self) -> SlotSearch:
         """Give the free slots to jobs that wait."""
-        if self._descent is None:
-            self._descent = Descent(
-                self.generator.network, self.generator.prior, self.settings.search, self.batch_size
-            )
+        if self._search is None:
+            self._search = slot_search(self.generator, self.settings.search, self.batch_size)
         free = (slot for slot in range(self.batch_size) if slot not in self._running)
         for slot in list(free)[: len(self._waiting)]:
             job = self._waiting[0]
-            A = self._operator(job)
-            self._descent.admit(slot, A, job.face.low_res, self.start_of(job))
+            face = job.face
+            rng = rng_for(self.settings.seed, face.picture, face.number, job.candidate)
+            start = self._search.draw_start(face.low_res, rng)
+            self._search.admit(slot, self._operator(job), face.low_res, start)
             self._running[slot], self._seconds[slot] = self._waiting.popleft(), 0.0
-        return self._descent
-
-    def start_of(self, job: Job) -> Start:
-        """Where the search of a job begins."""
-        G, face = self.generator.network, job.face
-        rng = rng_for(self.settings.seed, face.picture, face.number, job.candidate)
-        return random_start(rng, G.num_ws, G.w_dim, G.noise_sizes, self.settings.search)
+        return self._search
 
     def _operator(self, job: Job) -> Downscale:
         """The downscale operator to the size of a job's face."""
@@ -144,7 +141,20 @@ class SearchPool:
         self._waiting.extendleft(
             self._running[slot] for slot in sorted(self._running, reverse=True)
         )
-        self._running, self._seconds, self._descent = {}, {}, None
+        self._running, self._seconds, self._search = {}, {}, None
+
+
+def possible(settings: SearchSettings, generator: Pretrained) -> SearchSettings:
+    """The settings with the method that a generator allows: without a bank, the descent."""
+    return settings if generator.bank is not None else replace(settings, method="descent")
+
+
+def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> SlotSearch:
+    """An empty batch of searches by the method that the settings name."""
+    G, prior, bank = generator.network, generator.prior, generator.bank
+    if possible(settings, generator).method == "descent" or bank is None:
+        return Descent(G, prior, settings, slots)
+    return Mixing(G, prior, settings, slots, bank)
 
 
 def _candidate(

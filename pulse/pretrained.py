@@ -22,6 +22,8 @@ from pulse.search.latent import LatentPrior, fit_prior
 from pulse.settings import EMBEDDED
 
 OnProgress = Callable[[int, int], None]
+BANK_SAMPLES = 500  # seconds on the embedded generator; more make hardly a difference
+SMALLEST_BANK = 20  # fewer tell nothing of what a generator draws
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Pretrained:
         name: what to call it.
         sha256: of its weights file, hexadecimal.
         class_index: the class that it draws; None where it knows no classes.
+        bank: samples of it, on the CPU; None where it has no mapping network, or none was asked
+            for.
     """
 
     network: Generator
@@ -41,6 +45,7 @@ class Pretrained:
     name: str
     sha256: str
     class_index: int | None = None
+    bank: Bank | None = None
 
     @property
     def device(self) -> torch.device:
@@ -60,12 +65,16 @@ def load_generator(
     device: str = "auto",
     class_index: int | None = None,
     on_progress: OnProgress | None = None,
+    on_bank: OnProgress | None = None,
+    *,
+    with_bank: bool = True,
 ) -> Pretrained:
-    """Load a generator and its prior.
+    """Load a generator, its prior and its bank of samples.
 
-    The prior is fitted from the mapping network when it is first needed and kept in the cache
-    (`PULSE_HOME`, else the user's cache folder), under the hash of the weights. For weights
-    without a mapping network PULSE's `gaussian_fit.pt` is taken from beside them.
+    Prior and bank are made with the mapping network when they are first needed and kept in the
+    cache (`PULSE_HOME`, else the user's cache folder), under the hash of the weights. For weights
+    without a mapping network PULSE's `gaussian_fit.pt` is taken from beside them, and there is no
+    bank.
 
     Args:
         source: a name of the catalogue, such as "portraits-128", or the path of a weights file.
@@ -73,6 +82,8 @@ def load_generator(
         class_index: which class to draw, for generators that know several.
         on_progress: called with the samples drawn so far and the samples in all, if a prior has to
             be fitted.
+        on_bank: the same for a bank that has to be drawn.
+        with_bank: whether the bank is wanted; the method "mixing" wants it.
 
     Raises:
         WeightsError: if the weights are missing, damaged or not a generator, or need a class.
@@ -84,7 +95,10 @@ def load_generator(
     prior = prior_of(loaded, on_progress)
     # channels last: the convolutions run up to twice as fast on CPUs and tensor cores
     network = loaded.network.to(chosen).to(memory_format=torch.channels_last)
-    return Pretrained(network, prior.to(chosen), loaded.name, loaded.sha256, class_index)
+    loaded = replace(loaded, network=network)
+    prior = prior.to(chosen)
+    bank = bank_of(loaded, prior, on_progress=on_bank) if with_bank else None
+    return Pretrained(network, prior, loaded.name, loaded.sha256, class_index, bank)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -144,11 +158,34 @@ def prior_of(
 
 
 def bank_of(
-    loaded: Loaded, prior: LatentPrior, samples: int, on_progress: OnProgress | None = None
-) -> Bank:
-    """Draw a bank of latents with their small pictures, and keep it in the cache."""
-    bank = fit_bank(loaded.network, prior, samples, on_progress=on_progress)
-    _keep(_cached(loaded, "banks"), {"v": bank.v.half(), "pictures": bank.pictures.half()})
+    loaded: Loaded,
+    prior: LatentPrior,
+    samples: int | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    again: bool = False,
+) -> Bank | None:
+    """The bank of a generator: from the cache, or drawn now and kept.
+
+    Args:
+        loaded: from `load_network`, its class chosen.
+        prior: its Gaussianised styles, on the device of the network.
+        samples: how many to draw; None for as many as the cache has, or `BANK_SAMPLES`.
+        on_progress: called with the samples drawn so far and the samples in all.
+        again: whether it is drawn even if the cache has it.
+
+    Returns:
+        The bank; None without a mapping network to draw from.
+    """
+    network = loaded.network
+    if not network.has_mapping:
+        return None
+    path = _cached(loaded, "banks")
+    bank = None if again else _read_bank(path, network)
+    if bank is not None and samples in (None, len(bank.v)):
+        return bank
+    bank = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
+    _keep(path, {"v": bank.v.half(), "pictures": bank.pictures.half()})
     return bank
 
 
@@ -187,6 +224,17 @@ def _read_cache(path: Path, names: tuple[str, ...], w_dim: int) -> dict[str, Ten
         return None
     fits = set(tensors) == set(names) and all(len(t) == w_dim for t in tensors.values())
     return tensors if fits else None
+
+
+def _read_bank(path: Path, network: Generator) -> Bank | None:
+    """A bank from the cache; None where there is none, or one that does not fit."""
+    try:
+        tensors = load_file(path)
+        bank = Bank(tensors["v"].float(), tensors["pictures"].float())
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    fits = bank.v.shape[1] == network.w_dim and len(bank.v) >= SMALLEST_BANK
+    return bank if fits else None
 
 
 def _keep(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -25,6 +25,9 @@ WHICH_FACES: tuple[WhichFaces, ...] = get_args(WhichFaces)
 FormatName = Literal["png", "jpg", "webp"]
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
+MethodName = Literal["mixing", "descent"]
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
+
 StartName = Literal["independent", "shared"]
 STARTS: tuple[StartName, ...] = get_args(StartName)
 
@@ -86,29 +89,37 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Settings of the descent (Menon et al. 2020, section 3).
+    """Settings of the search.
 
     Attributes:
-        steps: descent steps at most.
-        step_size: the largest step of Adam, in units of the Gaussianised latent.
+        method: "mixing" is the fast search, a root finder with a start from a bank of samples;
+            "descent" is the published one (Menon et al. 2020, section 3), which weights without a
+            mapping network fall back to.
+        steps: steps at most.
+        step_size: of the descent, the largest step of Adam, in units of the Gaussianised latent;
+            the mixing's moves, before it corrects them, are in proportion to it.
         tolerance: accepted mean squared error in the downscaled space, pixels in [0, 1]; 1e-3 is
             30 dB, about 8 grey levels of 255.
-        loss: weights of the terms.
+        loss: weights of the terms that the descent makes small. The mixing makes the mean squared
+            error small, and takes no other weights.
         noise: network noise "fixed" at its random start, all "zero", or "trainable" for the first
             maps.
         trainable_noise_maps: how many of the first noise maps the search moves.
         last_noise_map_is_zero: whether the finest map, which only adds grain, is left out.
         tile_latent: one style vector for all layers (W) instead of one for each (W+).
-        start: whether the layers' style vectors begin "independent" or as one "shared" vector.
+        start: whether the layers' style vectors begin "independent" or as one "shared" vector; the
+            mixing always begins with one.
         stop_at_tolerance: whether a picture that has met the tolerance is finished.
-        clamp_misfit: whether misfit below the tolerance costs nothing, as in the published loss.
+        clamp_misfit: whether misfit below the tolerance costs nothing, as in the published loss; of
+            the descent only.
     """
 
+    method: MethodName = "mixing"
     steps: int = 100
     step_size: float = 0.4
     tolerance: float = 1e-3
     loss: LossWeights = LossWeights()
-    noise: NoiseMode = "trainable"
+    noise: NoiseMode = "fixed"
     trainable_noise_maps: int = 5
     last_noise_map_is_zero: bool = True
     tile_latent: bool = False
@@ -123,13 +134,20 @@ class SearchSettings:
             raise ValueError(f"got step_size {self.step_size}, expected more than 0")
         if not self.tolerance >= 0:
             raise ValueError(f"got tolerance {self.tolerance}, expected 0 or more")
+        _check_one_of("method", self.method, METHODS)
+        if self.method == "mixing" and self.loss != LossWeights():
+            raise ValueError(
+                f"got loss {self.loss}, but the method 'mixing' knows the mean squared error only; "
+                "other losses need the method 'descent'"
+            )
         _check_one_of("noise", self.noise, NOISE_MODES)
         _check_one_of("start", self.start, STARTS)
 
 
 PUBLISHED = SearchSettings(
-    tolerance=2e-3, start="independent", stop_at_tolerance=False, clamp_misfit=True
-)
+    method="descent", tolerance=2e-3, noise="trainable", start="independent",
+    stop_at_tolerance=False, clamp_misfit=True,
+)  # fmt: skip
 """The settings of the published search, step for step (Menon et al. 2020, section 4)."""
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from pulse.downscale import Downscale
+from pulse.pool import slot_search
 from pulse.pretrained import Pretrained
-from pulse.search.descent import Descent
-from pulse.search.start import random_start
+from pulse.search.slots import SlotSearch
 from pulse.settings import SearchSettings
 
 WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
@@ -71,28 +71,27 @@ def measure_batch_size(generator: Pretrained, settings: SearchSettings, most: in
 def _measure(generator: Pretrained, settings: SearchSettings, size: int) -> tuple[float, float]:
     """Seconds and bytes of memory that a step takes for each search of a batch."""
     before = _peak_bytes(generator.device)
-    descent = _descent_of(generator, settings, size)
-    descent.step()  # the first one chooses algorithms and takes memory
+    search = _search_of(generator, settings, size)
+    search.step()  # the first one chooses algorithms and takes memory
     seconds = []
     for _ in range(REPEATS):
         began = time.monotonic()
-        descent.step()
-        descent.finished()  # waits for the device
+        search.step()
+        search.finished()  # waits for the device
         seconds.append(time.monotonic() - began)
     return min(seconds) / size, max(0, _peak_bytes(generator.device) - before) / size
 
 
-def _descent_of(generator: Pretrained, settings: SearchSettings, size: int) -> Descent:
+def _search_of(generator: Pretrained, settings: SearchSettings, size: int) -> SlotSearch:
     """A full batch of searches for grey pictures."""
-    G, device = generator.network, generator.device
-    descent = Descent(G, generator.prior, settings, size)
-    A = Downscale((G.resolution, G.resolution), (LOW_RES_PX, LOW_RES_PX), device=device)
+    G = generator.network
+    search = slot_search(generator, settings, size)
+    A = Downscale((G.resolution, G.resolution), (LOW_RES_PX, LOW_RES_PX), device=G.device)
     target = torch.full((3, LOW_RES_PX, LOW_RES_PX), 0.5)
     rng = torch.Generator().manual_seed(0)
     for slot in range(size):
-        start = random_start(rng, G.num_ws, G.w_dim, G.noise_sizes, settings)
-        descent.admit(slot, A, target, start)
-    return descent
+        search.admit(slot, A, target, search.draw_start(target, rng))
+    return search
 
 
 def _peak_bytes(device: torch.device) -> int:

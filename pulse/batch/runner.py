@@ -34,7 +34,7 @@ from pulse.images.credentials import Signer
 from pulse.lock import locked_at_once
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
-from pulse.search.descent import Progress
+from pulse.search.slots import Progress
 from pulse.settings import RunSettings, UpscaleSettings
 
 LOCK_NAME = ".lock"

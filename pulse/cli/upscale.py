@@ -25,8 +25,9 @@ from pulse.cli.options import Output, Where
 from pulse.cli.summary_text import count, summary_as_json, summary_as_text
 from pulse.errors import PulseError
 from pulse.files import printable_path
+from pulse.pool import possible
 from pulse.pretrained import Pretrained, load_generator
-from pulse.search.descent import Progress
+from pulse.search.slots import Progress
 from pulse.settings import UpscaleSettings
 
 QUICK_JOURNAL_BYTES = 4_000_000  # some 6,000 records, a page of half a second
@@ -44,7 +45,12 @@ def run_upscale(
     """
     searcher = searcher_of(where)
     # with workers the driver only keeps the books: no device for it
-    generator = load(replace(where, device="cpu") if searcher else where)
+    generator = load(replace(where, device="cpu") if searcher else where, method)
+    if possible(method.search, generator) != method.search and output.verbose is not False:
+        click.echo(
+            f"pulse: {generator.name} has no mapping network to draw samples from: the published "
+            "descent is used, which is slower", err=True,
+        )  # fmt: skip
     with Display(output, method.candidates) as display, ends_like_ctrl_c():
         runner = Runner(out, generator, method, output.run, display.watcher(), searcher)
         try:
@@ -117,7 +123,7 @@ def plan_only(
     inputs: Sequence[Path], out: Path, method: UpscaleSettings, where: Where, output: Output
 ) -> None:
     """Say what a run would do."""
-    generator = load(where)
+    generator = load(where, method)
     planned = Runner(out, generator, method, output.run).plan(inputs)
     if output.as_json:
         rows = [
@@ -143,10 +149,16 @@ def searcher_of(where: Where) -> SearcherFactory | None:
     return RayPool.factory(where.ray, where.workers, where.device)
 
 
-def load(where: Where) -> Pretrained:
-    """Load the generator; a bar is shown where its prior has to be fitted first."""
-    with tqdm(unit=" styles", desc="fitting the prior", disable=None, delay=1) as bar:
-        return load_generator(where.generator, where.device, where.class_index, show_on(bar))
+def load(where: Where, method: UpscaleSettings) -> Pretrained:
+    """Load the generator; bars are shown where prior or bank have to be made first."""
+    with (
+        tqdm(unit=" styles", desc="fitting the prior", disable=None, delay=1) as styles,
+        tqdm(unit=" samples", desc="drawing the bank", disable=None, delay=1) as samples,
+    ):
+        return load_generator(
+            where.generator, where.device, where.class_index, show_on(styles), show_on(samples),
+            with_bank=method.search.method == "mixing",
+        )  # fmt: skip
 
 
 def demo_folder() -> Path:

@@ -17,7 +17,7 @@ from pulse.cli.bars import show_on
 from pulse.errors import WeightsError
 from pulse.files import cache_dir, printable, printable_path
 from pulse.generators.base import Generator
-from pulse.pretrained import bank_of, choose_class, prior_of
+from pulse.pretrained import SMALLEST_BANK, bank_of, choose_class, choose_device, prior_of
 from pulse.settings import EMBEDDED
 
 COLUMNS = ("name", "architecture", "resolution", "licence", "size", "present", "address")
@@ -120,6 +120,10 @@ def download_entry(name: str) -> Path:
 
 def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) -> str:
     """Fit the prior anew, draw the bank, and say how it went."""
+    if 0 < bank < SMALLEST_BANK:
+        raise WeightsError(
+            f"a bank of {bank} samples says too little: --bank takes {SMALLEST_BANK} or more, or 0"
+        )
     loaded = load_network(source)
     choose_class(loaded, class_index)
     with tqdm(unit=" styles", desc="prior", disable=None) as bar:
@@ -129,8 +133,10 @@ def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) 
         f"[{prior.std.min():.3f}, {prior.std.max():.3f}], {len(prior.mean)} values each"
     ]
     if bank:
+        device = choose_device()
+        loaded.network.to(device)
         with tqdm(unit=" pictures", desc="bank", disable=None) as bar:
-            bank_of(loaded, prior, bank, show_on(bar))
-        lines.append(f"bank of {bank} starting points")
+            bank_of(loaded, prior.to(device), bank, show_on(bar), again=True)
+        lines.append(f"bank of {bank} samples")
     lines.append(f"kept under '{cache_dir()}'")
     return "\n".join(lines)

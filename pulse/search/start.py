@@ -50,12 +50,19 @@ def random_start(
     v = torch.randn(1, layers, w_dim, generator=rng)
     if not settings.tile_latent:
         v = v.expand(1, num_ws, w_dim).clone()
+    return Start(v, random_noise(rng, noise_sizes, settings))
+
+
+def random_noise(
+    rng: torch.Generator, noise_sizes: Sequence[int], settings: SearchSettings
+) -> list[Tensor]:
+    """Draw the noise maps that one search begins with, (1, 1, size, size) each, on the CPU."""
     noise_maps = [torch.randn(1, 1, size, size, generator=rng) for size in noise_sizes]
     if settings.noise == "zero":
         noise_maps = [torch.zeros_like(noise) for noise in noise_maps]
     elif settings.last_noise_map_is_zero and noise_maps:
         noise_maps[-1] = torch.zeros_like(noise_maps[-1])
-    return Start(v, noise_maps)
+    return noise_maps
 
 
 def stack(starts: Sequence[Start]) -> Start:

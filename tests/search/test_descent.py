@@ -124,7 +124,7 @@ def test_other_starts_give_other_faces(embedded, A, targets):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"noise": "fixed"}, {"noise": "zero"}, {"tile_latent": True}, {"start": "independent"}],
+    [{"noise": "trainable"}, {"noise": "zero"}, {"tile_latent": True}, {"start": "independent"}],
 )
 def test_every_mode_goes_downhill(embedded, A, targets, changes):
     short = search(embedded, A, targets[:1], [1], steps=1, **changes)
@@ -140,7 +140,7 @@ def test_modes_hold_what_they_hold(embedded, A, targets):
     fixed = search(embedded, A, targets[:1], [1], steps=3, noise="fixed")
     start = start_of(embedded.network, [1], SearchSettings())
     assert all(map(torch.equal, fixed.noise_maps, start.noise_maps))
-    moved = search(embedded, A, targets[:1], [1], steps=3)
+    moved = search(embedded, A, targets[:1], [1], steps=3, noise="trainable")
     is_moved = [not torch.equal(a, b) for a, b in zip(moved.noise_maps, start.noise_maps)]  # noqa: B905
     assert is_moved == [True] * 5 + [False] * 6
 

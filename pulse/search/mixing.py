@@ -1,0 +1,131 @@
+"""The fast search: whitened residuals back through the generator, and Anderson mixing.
+
+A root is looked for instead of a minimum, r(v) = y - A(G(v)) = 0. Every step costs one drawing and
+one gradient, as a step of the descent does:
+
+    r = y - A(G(v)),   v <- v + mixing(J^T M r),   J = dA(G(v))/dv,   |v| fixed
+
+M whitens: it divides a residual by what the generator varies anyway, known from a bank of samples
+(`whitening`), and the mixing learns from the last few steps how the residual answers to moves
+(`anderson`). It begins at a sample of the bank, moved to where the target is expected.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pulse.generators.base import Generator
+from pulse.search.anderson import AndersonMixing
+from pulse.search.bank import Bank
+from pulse.search.latent import LatentPrior
+from pulse.search.slots import SlotSearch
+from pulse.search.sphere import norms
+from pulse.search.start import Start, random_noise
+from pulse.search.whitening import Whitening, conditioned, whitening_of
+from pulse.settings import SearchSettings
+
+DRAWN = 32  # samples of the bank, of which a start takes the nearest
+
+# Length of a move for each unit of step_size. One style for all layers answers to a change about
+# as much as the layers' own styles do together, and takes shorter moves.
+LENGTH, LENGTH_TILED = 25.0, 10.0
+
+
+class Mixing(SlotSearch):
+    """Searches in progress; see `SlotSearch`.
+
+    Args:
+        G: the generator.
+        prior: its Gaussianised styles.
+        settings: see `SearchSettings`.
+        slots: how many searches there can be at a time.
+        bank: samples of the generator.
+    """
+
+    def __init__(
+        self, G: Generator, prior: LatentPrior, settings: SearchSettings, slots: int, bank: Bank
+    ) -> None:
+        self._histories: dict[tuple[int, int], AndersonMixing] = {}
+        self._known: dict[tuple[int, int], Whitening] = {}
+        super().__init__(G, prior, settings, slots)
+        self.bank = bank
+        self.radii = [norms(x) for x in self.variables]
+        self.length = settings.step_size * (LENGTH_TILED if settings.tile_latent else LENGTH)
+
+    def draw_start(self, target: Tensor, rng: torch.Generator) -> Start:
+        """A sample of the bank, moved towards the target, one style for all layers."""
+        known = self.known((target.shape[1], target.shape[2]))
+        v = conditioned(known, target, rng, DRAWN)  # (D,)
+        layers = self.variables[0].shape[1]
+        return Start(
+            v.expand(1, layers, -1).clone(), random_noise(rng, self.G.noise_sizes, self.settings)
+        )
+
+    def known(self, size: tuple[int, int]) -> Whitening:
+        """What the bank tells of low-resolution pictures of a size."""
+        if size not in self._known:
+            self._known[size] = whitening_of(self.bank, self.prior, size, self.G.device)
+        return self._known[size]
+
+    def _restart(self, slot: int, variables: list[Tensor]) -> None:
+        for value, x, radius in zip(variables, self.variables, self.radii, strict=True):
+            x[slot] = value[0]
+            radius[slot] = norms(value)[0]
+        for history in self._histories.values():
+            history.forget(torch.tensor([slot]))
+
+    def _group(self) -> None:
+        super()._group()
+        in_use = {group.A.out_size for group in self.groups}
+        self._histories = {size: h for size, h in self._histories.items() if size in in_use}
+
+    def _history(self, size: tuple[int, int]) -> AndersonMixing:
+        """The mixing of all slots for residuals of one size; others are idle in it."""
+        if size not in self._histories:
+            x_size = sum(x[0].numel() for x in self.variables)
+            r_size = 3 * size[0] * size[1]
+            self._histories[size] = AndersonMixing(self.slots, x_size, r_size, self.G.device)
+        return self._histories[size]
+
+    def step(self) -> Tensor:
+        """Draw the pictures, keep the best, and move on.
+
+        Returns:
+            (slots,) mean squared residuals; 0 for slots that are not in use.
+        """
+        variables = [x.detach().requires_grad_() for x in self.variables]
+        v, *moving = variables
+        ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
+        x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
+        residuals, along = [], x.new_zeros(())
+        for group in self.groups:
+            low_res = group.A(self._pick(x, group.slots))  # (n, 3, h, w)
+            residuals.append(group.target - low_res.detach())
+            along = along + (low_res * self.known(group.A.out_size).whiten(residuals[-1])).sum()
+        # the gradient of <A(G(v)), M r> with M r held is J^T M r
+        gradients = torch.autograd.grad(along, variables)
+
+        self._keep_best(x.detach(), ws.detach(), [n.detach() for n in variables])
+        self._move(gradients, residuals)
+        losses = x.new_zeros(self.slots)
+        for group, r in zip(self.groups, residuals, strict=True):
+            losses[group.slots] = r.square().mean((1, 2, 3))
+        return losses
+
+    @torch.no_grad()
+    def _move(self, gradients: tuple[Tensor, ...], residuals: list[Tensor]) -> None:
+        """Mix the moves of every slot, and go back to the spheres."""
+        at = torch.cat([x.flatten(1) for x in self.variables], 1)
+        move = self.length * torch.cat([g.flatten(1) for g in gradients], 1)
+        for group, r in zip(self.groups, residuals, strict=True):
+            rows = at.new_zeros(self.slots, r[0].numel())
+            rows[group.slots] = r.flatten(1)
+            mixed = self._history(group.A.out_size).step(at, move, rows)
+            at[group.slots] = mixed[group.slots]
+        sizes = [x[0].numel() for x in self.variables]
+        for x, radius, moved in zip(
+            self.variables, self.radii, torch.split(at, sizes, 1), strict=True
+        ):
+            x.copy_(moved.view_as(x))
+            x.div_(norms(x)).mul_(radius)

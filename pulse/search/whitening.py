@@ -1,0 +1,147 @@
+"""What a bank of samples tells before a search: which residuals are easy, and where to begin.
+
+Low-resolution faces vary a thousand times more in overall brightness than in fine detail, and a
+gradient follows the same proportions. Residuals divided by what the generator varies anyway are
+removed at one rate (`Whitening`). And because pictures and latents of samples are correlated, a
+sample can be moved to where the generator, were it linear, would draw the target: a draw from the
+prior conditioned on the target (`conditioned`; Matheron's rule, Journel & Huijbregts 1978), so
+that different samples remain different answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pulse.downscale import Downscale
+from pulse.search.bank import Bank
+from pulse.search.latent import LatentPrior
+from pulse.shapes import check_shape
+
+# Variances below are those of pictures of 16 x 16 x 3 values, pixels in [0, 1]; others are scaled
+# to that size, so that a face behaves alike at every one.
+VALUES = 16 * 16 * 3
+DAMPING = 0.25  # a direction that varies by this much is divided by 2
+GAIN_DAMPING = 0.1  # the same for the move to a target; smaller ones follow chance correlations
+NEGLIGIBLE = 1e-4  # a direction that varies less is left as it is: it would be divided by 1.001
+SMALLEST_VARIANCE = 1e-5  # of the Gaussianised styles, whose mean variance is 1
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """What is known of a generator at one size of low-resolution pictures; P = 3 h w.
+
+    Attributes:
+        v: (N, D) latents of the bank, on the CPU.
+        pictures: (N, P) their low-resolution pictures, on the CPU.
+        gain: (D, P) the change of v for each change of the picture, on the CPU.
+        radius: (D, D) turns v into coordinates in which the prior is standard normal, on the CPU.
+        axes: (P, R) orthonormal directions in which the pictures vary, on the search's device.
+        shares: (R,) the share of a residual along each that whitening takes away, there too.
+    """
+
+    v: Tensor
+    pictures: Tensor
+    gain: Tensor
+    radius: Tensor
+    axes: Tensor
+    shares: Tensor
+
+    def __post_init__(self) -> None:
+        (samples, D), (values, directions) = self.v.shape, self.axes.shape
+        check_shape("pictures", self.pictures, samples, values)
+        check_shape("gain", self.gain, D, values)
+        check_shape("radius", self.radius, D, D)
+        check_shape("shares", self.shares, directions)
+
+    def whiten(self, residual: Tensor) -> Tensor:
+        """Scale residuals (B, 3, h, w) so that a step removes each part of them at one rate."""
+        B, values = len(residual), len(self.axes)
+        flat = residual.flatten(1)[:, None]  # (B, 1, P): row by row, whatever the others are
+        along = torch.bmm(flat, self.axes.expand(B, -1, -1)) * self.shares  # (B, 1, R)
+        rest = flat - torch.bmm(along, self.axes.T.expand(B, -1, -1))
+        return (rest * (VALUES / values)).view_as(residual)
+
+
+def whitening_of(
+    bank: Bank, prior: LatentPrior, size: tuple[int, int], device: torch.device | str = "cpu"
+) -> Whitening:
+    """Take from a bank what a search for pictures (3, h, w) wants to know.
+
+    Args:
+        bank: samples of the generator.
+        prior: its Gaussianised styles.
+        size: (h, w); of pictures larger than the bank's the finest detail is taken to be constant.
+        device: where the search is.
+    """
+    y = _resized(bank.pictures.float(), size).flatten(1)  # (N, P)
+    v = bank.v.float()
+    centred, moved = y - y.mean(0), v - v.mean(0)
+    variances, axes = _principal(centred)
+    per_value = VALUES / y.shape[1]
+    cross = moved.T @ centred / (len(y) - 1)  # (D, P)
+    gain = cross - cross @ axes * _shares(variances, GAIN_DAMPING) @ axes.T
+    return Whitening(
+        v, y, gain * (per_value / GAIN_DAMPING), radius_map(prior),
+        axes.contiguous().to(device), _shares(variances, DAMPING).to(device),
+    )  # fmt: skip
+
+
+def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """The bank's pictures (N, 3, s, s) at another size."""
+    side = pictures.shape[-1]
+    if max(size) > side:
+        return F.interpolate(pictures, size, mode="bicubic", align_corners=False)
+    return Downscale((side, side), size)(pictures)
+
+
+def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances (R,) and directions (P, R) in which samples (N, P) of mean 0 vary."""
+    samples, values = centred.shape
+    scaled = centred.double() * (VALUES / values / (samples - 1)) ** 0.5
+    if values <= samples:
+        variances, axes = torch.linalg.eigh(scaled.T @ scaled)
+    else:  # the same, from the smaller matrix
+        variances, mixes = torch.linalg.eigh(scaled @ scaled.T)
+        axes = scaled.T @ mixes / variances.clamp(min=NEGLIGIBLE**2).sqrt()
+    is_large = variances > NEGLIGIBLE
+    return variances[is_large].float(), axes[:, is_large].float()
+
+
+def _shares(variances: Tensor, damping: float) -> Tensor:
+    """1 - (variance / damping + 1)^-1."""
+    return variances / (variances + damping)
+
+
+def radius_map(prior: LatentPrior) -> Tensor:
+    """The matrix that turns v into coordinates of unit variance, correlations removed."""
+    D = len(prior.mean)
+    if prior.covariance is None:
+        return torch.eye(D)
+    correlation = (prior.covariance / torch.outer(prior.std, prior.std)).cpu()
+    variances, axes = torch.linalg.eigh(correlation.double())
+    return (axes / variances.clamp(min=SMALLEST_VARIANCE).sqrt()).float()
+
+
+def conditioned(known: Whitening, target: Tensor, rng: torch.Generator, drawn: int) -> Tensor:
+    """One answer to a target were the generator linear: where to begin the search for it.
+
+    Args:
+        known: of the generator, at the target's size.
+        target: (3, h, w) float in [0, 1].
+        rng: chooses the samples among which the nearest is taken.
+        drawn: how many those are: many begin nearer to the target, few further from each other.
+
+    Returns:
+        v (D,), as far from the mean as samples of the prior are.
+    """
+    y = target.flatten().cpu()
+    some = torch.randperm(len(known.v), generator=rng)[:drawn]
+    nearest = some[(known.pictures[some] - y).square().mean(1).argmin()]
+    v = known.v[nearest] + known.gain @ (y - known.pictures[nearest])
+    # the move lengthens v where the target is unlike any sample; the sphere is where faces are
+    length = (v @ known.radius).square().mean().sqrt()
+    return v / length.clamp(min=1)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pulse.downscale import Downscale
+from pulse.search.bank import Bank
+from pulse.search.latent import LatentPrior
+from pulse.search.losses import mean_squared
+from pulse.search.rng import rng_for
+from pulse.search.whitening import DAMPING, GAIN_DAMPING, conditioned, whitening_of
+
+D, SIDE = 5, 4
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A bank of a generator that is linear: pictures = 0.5 + v @ response, latents independent."""
+    rng = torch.Generator().manual_seed(0)
+    response = torch.randn(D, 3 * SIDE * SIDE, generator=rng)
+    v = torch.randn(4000, D, generator=rng)
+    bank = Bank(v, (0.5 + v @ response).view(-1, 3, SIDE, SIDE))
+    prior = LatentPrior(torch.zeros(D), torch.ones(D), torch.eye(D))
+    return bank, response, whitening_of(bank, prior, (SIDE, SIDE))
+
+
+def test_residuals_are_divided_by_what_the_generator_varies(linear):
+    """Along an axis in which pictures have variance c a residual shrinks by 1 / (1 + c)."""
+    _, response, known = linear
+    covariance, axes = torch.linalg.eigh(response.T @ response / DAMPING)
+    strongest, none = axes[:, -1].view(1, 3, SIDE, SIDE), axes[:, 0].view(1, 3, SIDE, SIDE)
+    want = strongest / (1 + covariance[-1])
+    # 4000 samples know a variance to 4 sqrt(2 / 4000) = 9 %
+    assert torch.allclose(known.whiten(strongest), want, atol=0.1 * want.abs().max().item())
+    assert torch.allclose(known.whiten(none), none, atol=1e-3)
+
+
+def test_the_gain_is_that_of_the_conditional_mean(linear):
+    """E[v | picture] of a linear Gaussian model: response (response^T response + damping)^-1."""
+    _, response, known = linear
+    want = response @ torch.linalg.inv(
+        response.T @ response + GAIN_DAMPING * torch.eye(response.shape[1])
+    )
+    assert (known.gain - want).norm() < 0.1 * want.norm()
+
+
+def test_a_target_of_a_linear_generator_is_met_at_once(linear):
+    _, response, known = linear
+    truth = torch.tensor([0.5, -0.5, 0.3, 0.8, -0.1])
+    target = (0.5 + truth @ response).view(3, SIDE, SIDE)
+    start = conditioned(known, target, rng_for(0, "p", 1, 1), drawn=4)
+    assert torch.allclose(start, truth, atol=0.1)
+
+
+def test_a_start_is_no_further_out_than_samples_are(linear):
+    _, response, known = linear
+    target = (0.5 + torch.full((D,), 40.0) @ response).view(3, SIDE, SIDE)
+    start = conditioned(known, target, rng_for(0, "p", 1, 1), drawn=4)
+    assert (start @ known.radius).square().mean().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_correlated_coordinates_are_told_apart():
+    """A vector of the prior has length sqrt(D) in coordinates of unit variance."""
+    mixing = torch.tensor([[1.0, 0.9], [0.0, 0.436]])
+    covariance = mixing.T @ mixing
+    prior = LatentPrior(torch.zeros(2), covariance.diagonal().sqrt(), covariance)
+    bank = Bank(torch.randn(20, 2), torch.rand(20, 3, 2, 2))
+    v = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)) @ mixing / prior.std
+    white = v @ whitening_of(bank, prior, (2, 2)).radius
+    assert torch.allclose(torch.cov(white.T), torch.eye(2), atol=0.02)  # 4 / sqrt(100,000)
+
+
+def test_candidates_start_nearer_than_samples_and_apart_from_each_other(embedded):
+    """On the generator itself, with a bank of samples and a target that is none of them."""
+    from pulse.search.bank import fit_bank
+
+    G, prior = embedded.network, embedded.prior
+    bank = fit_bank(G, prior, samples=64)
+    known = whitening_of(bank, prior, (16, 16))
+    A = Downscale((128, 128), (16, 16))
+    z = torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        target = A(G.render(G.broadcast(G.mapping(z)), G.zero_noise()).clamp(0, 1))
+        v = torch.stack([
+            conditioned(known, target[0], rng_for(0, "p", 1, k), drawn=16) for k in range(1, 5)
+        ])  # fmt: skip
+        x = A(G.render(G.broadcast(prior.to_w(v)), G.zero_noise()).clamp(0, 1))
+    of_samples = (known.pictures - target.flatten()).square().mean(1).median()
+    assert (mean_squared(x, target) < 0.5 * of_samples).all()
+    assert torch.pdist(v @ known.radius).min() > 1
