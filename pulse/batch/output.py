@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pulse.batch.jobs import face_folder
 from pulse.batch.journal import RUN_NAME, Record, Status
-from pulse.batch.paste import Paster, Together
+from pulse.batch.paste import Paster, Together, remove_pasted
 from pulse.batch.plan import LOW_RES_NAME, SHEET_NAME, PlannedPicture
 from pulse.candidates import Candidate, origin_of
 from pulse.errors import PictureError, PulseError
@@ -85,8 +85,8 @@ class FaceWriter:
         self._make_folder(folder)
         # a sheet shows every candidate or is not there: an older one would pass for finished
         (folder / SHEET_NAME).unlink(missing_ok=True)
-        if self.paster and candidates:
-            self.paster.clear(work.planned)
+        if candidates:  # and pictures of older ones for pictures of these
+            remove_pasted(self.out, work.planned)
         write_picture(to_image(work.face.low_res), folder / LOW_RES_NAME)
         new = [self._write_candidate(work, candidate) for candidate in candidates]
         earlier = work.planned.records_of(work.face.number)
