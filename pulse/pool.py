@@ -10,10 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from pulse.candidates import Candidate, Job, origin_of
+from pulse.candidates import Candidate, Job, Latents, origin_of
 from pulse.downscale import Downscale
 from pulse.errors import DeviceError
 from pulse.pretrained import Pretrained
@@ -21,6 +24,8 @@ from pulse.search.descent import Descent, Found, Progress
 from pulse.search.rng import rng_for
 from pulse.search.start import Start, random_start
 from pulse.settings import UpscaleSettings
+
+MOST_FRAMES, FRAME_PX = 50, 256  # of a search that is kept to be shown
 
 
 class SearchPool:
@@ -49,6 +54,7 @@ class SearchPool:
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}  # slot to job
         self._seconds: dict[int, float] = {}  # slot to its share of the time
+        self._frames: dict[int, list[Tensor]] = {}  # slot to the images kept of its search
         self._operators: dict[tuple[int, int], Downscale] = {}
         self._descent: Descent | None = None
         self._answers: list[tuple[Job, Candidate]] = []  # found, not yet handed out
@@ -93,14 +99,28 @@ class SearchPool:
         share = (time.monotonic() - began) / len(self._running)
         for slot in self._running:
             self._seconds[slot] += share
+        for slot, job in self._running.items():
+            if job.keep.steps:
+                self._keep_frame(descent, slot, is_last=slot in finished)
         if self.on_step:
             self.on_step(descent.progress())
         for slot in finished:
             found = descent.release(slot)
             job = self._running[slot]
             answer = _candidate(job, found, self._seconds[slot], self.generator, self.settings)
+            answer = replace(answer, frames=tuple(self._frames.pop(slot, ())))
             self._answers.append((job, answer))
             del self._running[slot], self._seconds[slot]
+
+    def _keep_frame(self, descent: Descent, slot: int, *, is_last: bool) -> None:
+        """Keep the best image so far, small, of every few steps."""
+        every = -(-self.settings.search.steps // MOST_FRAMES)
+        if is_last or (descent.optimizer.steps[slot] - 1) % every == 0:
+            image = descent.best.images[slot : slot + 1]
+            if image.shape[-1] > FRAME_PX:
+                image = interpolate(image, (FRAME_PX, FRAME_PX), mode="area")
+            frame = image[0].mul(255).round().to(torch.uint8).cpu()
+            self._frames.setdefault(slot, []).append(frame)
 
     def _fill(self) -> Descent:
         """Give the free slots to jobs that wait."""
@@ -118,6 +138,9 @@ class SearchPool:
 
     def start_of(self, job: Job) -> Start:
         """Where the search of a job begins."""
+        if job.start is not None:
+            layers = 1 if self.settings.search.tile_latent else None
+            return replace(job.start, v=job.start.v[:, :layers])
         G, face = self.generator.network, job.face
         rng = rng_for(self.settings.seed, face.picture, face.number, job.candidate)
         return random_start(rng, G.num_ws, G.w_dim, G.noise_sizes, self.settings.search)
@@ -144,7 +167,7 @@ class SearchPool:
         self._waiting.extendleft(
             self._running[slot] for slot in sorted(self._running, reverse=True)
         )
-        self._running, self._seconds, self._descent = {}, {}, None
+        self._running, self._seconds, self._frames, self._descent = {}, {}, {}, None
 
 
 def _candidate(
@@ -160,4 +183,7 @@ def _candidate(
         steps=int(found.steps.item()),
         seconds=seconds,
         origin=origin_of(job.face, job.candidate, generator, settings.seed, settings),
+        latents=Latents(found.v[0].cpu(), tuple(noise[0].cpu() for noise in found.noise_maps))
+        if job.keep.latents
+        else None,
     )

@@ -16,7 +16,7 @@ from pulse.images import PICTURE_SUFFIXES
 
 # Names inside a face's folder or at the top of a run, which no picture's folder may take.
 RESERVED = re.compile(
-    r"run\.json|journal\.jsonl|report\.html|(low_res|sheet|candidate-\d+|pasted(-\d+)?(-x[0-9.]+)?)\..*|.*\.face-\d+"
+    r"run\.json|journal\.jsonl|report\.html|(low_res|sheet|candidate-\d+|steps-\d+|latents-\d+|pasted(-\d+)?(-x[0-9.]+)?)\..*|.*\.face-\d+"
 )
 MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for what we add
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pulse.batch.beside import write_beside
 from pulse.batch.jobs import face_folder
 from pulse.batch.journal import RUN_NAME, Record, Status
 from pulse.batch.paste import Paster, Together, remove_pasted
@@ -21,7 +22,7 @@ from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
 from pulse.images.credentials import Sign, Signer
 from pulse.pretrained import Pretrained
-from pulse.settings import FormatName, UpscaleSettings
+from pulse.settings import NOTHING_KEPT, FormatName, KeepSettings, UpscaleSettings
 from pulse.sheet import SheetEntry, draw_sheet
 
 
@@ -55,6 +56,7 @@ class FaceWriter:
         settings: of the method.
         format: of the candidates.
         signer: signs the candidates and the sheet; None for no signature.
+        keep: what is kept beside each candidate.
         paster: puts candidates back into their photographs; None for not at all.
     """
 
@@ -64,6 +66,7 @@ class FaceWriter:
     settings: UpscaleSettings
     format: FormatName
     signer: Signer | None = None
+    keep: KeepSettings = NOTHING_KEPT
     paster: Paster | None = None
 
     def write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
@@ -191,7 +194,9 @@ class FaceWriter:
             reason = "the search left the range of numbers; try a smaller --step-size"
             return self.record(work.planned, "failed", reason=reason, **values)
         output = self._folder(work) / f"candidate-{candidate.number:02d}.{self.format}"
-        candidate.save(self.out / output, self._sign(work.planned))
+        sign = self._sign(work.planned)
+        write_beside(self.out / self._folder(work), candidate, work.face, self.keep, sign)
+        candidate.save(self.out / output, sign)
         return self.record(
             work.planned,
             "saved" if candidate.met_tolerance else "above-tolerance",
