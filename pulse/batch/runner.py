@@ -137,6 +137,7 @@ class Runner:
         self.run_settings = run_settings or RunSettings()
         self.watcher = watcher or Watcher()
         self.latents = LatentFiles.find(self.run_settings.from_latents, generator)
+        self._began_anew = self._went_on = 0
         digest = self.latents.digest
         identity = identity_of(generator, settings, self.run_settings.format, digest)
         self.run_id = run_id_of(identity)
@@ -194,6 +195,10 @@ class Runner:
                 self._run(sources, index, searcher)
             finally:
                 searcher.close()
+        if self.latents.paths and self._began_anew and not self._went_on:
+            self.watcher.on_warning(
+                "no latents file is of a face of these pictures: every search began anew"
+            )
         return self.summary
 
     def _searcher(self, pictures: int, earlier: BatchSize | None) -> tuple[Searcher, BatchSize]:
@@ -313,6 +318,8 @@ class Runner:
     def _job(self, face: Face, candidate: int) -> Job:
         """A search, from where an earlier one ended if there is a latents file of it."""
         start = self.latents.start_of(face, candidate)
+        self._began_anew += start is None
+        self._went_on += start is not None
         return Job(face, candidate, start, self.run_settings.keep)
 
     def _work_of(self, prepared: Prepared) -> Iterator[FaceWork]:
