@@ -14,7 +14,8 @@ from pulse.faces.prepare import Face
 from pulse.images import Origin, to_image, write_picture
 from pulse.images.credentials import Sign
 from pulse.pretrained import Pretrained
-from pulse.settings import UpscaleSettings
+from pulse.search.start import Start
+from pulse.settings import NOTHING_KEPT, KeepSettings, UpscaleSettings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,10 +23,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One search: a face, and the number of the candidate that is looked for."""
+    """One search.
+
+    Attributes:
+        face: that is looked for.
+        candidate: number of the answer.
+        start: where the search begins; None for where the seed says.
+        keep: what of the search its candidate keeps.
+    """
 
     face: Face
     candidate: int
+    start: Start | None = None
+    keep: KeepSettings = NOTHING_KEPT
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Where a search ended, beside the styles.
+
+    Attributes:
+        v: (L, D) the styles in Gaussianised coordinates.
+        noise_maps: one (1, size, size) for each noise input.
+    """
+
+    v: Tensor
+    noise_maps: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -41,6 +64,9 @@ class Candidate:
         steps: descent steps taken.
         seconds: this candidate's share of the search's time.
         origin: what the image says about itself when it is saved.
+        latents: where the search ended; None unless the job kept them.
+        frames: (3, h, w) of 8 bits each, the best image after some of the steps; none unless the
+            job kept them.
     """
 
     number: int
@@ -51,6 +77,8 @@ class Candidate:
     steps: int
     seconds: float
     origin: Origin
+    latents: Latents | None = None
+    frames: tuple[Tensor, ...] = ()
 
     def to_pil(self) -> Image.Image:
         """The image as 8-bit RGB."""

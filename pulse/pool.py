@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from pulse.candidates import Candidate, Job, origin_of
+from pulse.candidates import Candidate, Job, Latents, origin_of
 from pulse.downscale import Downscale
 from pulse.errors import DeviceError
 from pulse.pretrained import Pretrained
@@ -22,7 +24,10 @@ from pulse.search.descent import Descent
 from pulse.search.mixing import Mixing
 from pulse.search.rng import rng_for
 from pulse.search.slots import Found, Progress, SlotSearch
+from pulse.search.start import Start
 from pulse.settings import SearchSettings, UpscaleSettings
+
+MOST_FRAMES, FRAME_PX = 50, 256  # of a search that is kept to be shown
 
 
 class SearchPool:
@@ -52,6 +57,7 @@ class SearchPool:
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}  # slot to job
         self._seconds: dict[int, float] = {}  # slot to its share of the time
+        self._frames: dict[int, list[Tensor]] = {}  # slot to the images kept of its search
         self._operators: dict[tuple[int, int], Downscale] = {}
         self._search: SlotSearch | None = None
         self._answers: list[tuple[Job, Candidate]] = []  # found, not yet handed out
@@ -96,14 +102,28 @@ class SearchPool:
         share = (time.monotonic() - began) / len(self._running)
         for slot in self._running:
             self._seconds[slot] += share
+        for slot, job in self._running.items():
+            if job.keep.steps:
+                self._keep_frame(search, slot, is_last=slot in finished)
         if self.on_step:
             self.on_step(search.progress())
         for slot in finished:
             found = search.release(slot)
             job = self._running[slot]
             answer = _candidate(job, found, self._seconds[slot], self.generator, self.settings)
+            answer = replace(answer, frames=tuple(self._frames.pop(slot, ())))
             self._answers.append((job, answer))
             del self._running[slot], self._seconds[slot]
+
+    def _keep_frame(self, search: SlotSearch, slot: int, *, is_last: bool) -> None:
+        """Keep the best image so far, small, of every few steps."""
+        every = -(-self.settings.search.steps // MOST_FRAMES)
+        if is_last or (search.taken[slot] - 1) % every == 0:
+            image = search.best.images[slot : slot + 1]
+            if image.shape[-1] > FRAME_PX:
+                image = interpolate(image, (FRAME_PX, FRAME_PX), mode="area")
+            frame = image[0].mul(255).round().to(torch.uint8).cpu()
+            self._frames.setdefault(slot, []).append(frame)
 
     def _fill(self) -> SlotSearch:
         """Give the free slots to jobs that wait."""
@@ -112,12 +132,19 @@ class SearchPool:
         free = (slot for slot in range(self.batch_size) if slot not in self._running)
         for slot in list(free)[: len(self._waiting)]:
             job = self._waiting[0]
-            face = job.face
-            rng = rng_for(self.settings.seed, face.picture, face.number, job.candidate)
-            start = self._search.draw_start(face.low_res, rng)
-            self._search.admit(slot, self._operator(job), face.low_res, start)
+            start = self._start_of(job, self._search)
+            self._search.admit(slot, self._operator(job), job.face.low_res, start)
             self._running[slot], self._seconds[slot] = self._waiting.popleft(), 0.0
         return self._search
+
+    def _start_of(self, job: Job, search: SlotSearch) -> Start:
+        """Where the search of a job begins."""
+        if job.start is not None:
+            layers = 1 if self.settings.search.tile_latent else None
+            return replace(job.start, v=job.start.v[:, :layers])
+        face = job.face
+        rng = rng_for(self.settings.seed, face.picture, face.number, job.candidate)
+        return search.draw_start(face.low_res, rng)
 
     def _operator(self, job: Job) -> Downscale:
         """The downscale operator to the size of a job's face."""
@@ -141,7 +168,7 @@ class SearchPool:
         self._waiting.extendleft(
             self._running[slot] for slot in sorted(self._running, reverse=True)
         )
-        self._running, self._seconds, self._search = {}, {}, None
+        self._running, self._seconds, self._frames, self._search = {}, {}, {}, None
 
 
 def possible(settings: SearchSettings, generator: Pretrained) -> SearchSettings:
@@ -170,4 +197,7 @@ def _candidate(
         steps=int(found.steps.item()),
         seconds=seconds,
         origin=origin_of(job.face, job.candidate, generator, settings.seed, settings),
+        latents=Latents(found.v[0].cpu(), tuple(noise[0].cpu() for noise in found.noise_maps))
+        if job.keep.latents
+        else None,
     )

@@ -184,9 +184,11 @@ def bank_of(
     bank = None if again else _read_bank(path, network)
     if bank is not None and samples in (None, len(bank.v)):
         return bank
-    bank = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
-    _keep(path, {"v": bank.v.half(), "pictures": bank.pictures.half()})
-    return bank
+    drawn = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
+    kept = {"v": drawn.v.half(), "pictures": drawn.pictures.half()}
+    _keep(path, kept)
+    # as a later run will read it: a start must not depend on which run drew the bank
+    return Bank(kept["v"].float(), kept["pictures"].float())
 
 
 def choose_class(loaded: Loaded, class_index: int | None) -> None:

@@ -279,6 +279,22 @@ class PasteSettings:
 
 
 @dataclass(frozen=True)
+class KeepSettings:
+    """What of a search is kept beside its candidate.
+
+    Attributes:
+        steps: the search as a small animation.
+        latents: where it ended, so that another run can go on from there.
+    """
+
+    steps: bool = False
+    latents: bool = False
+
+
+NOTHING_KEPT = KeepSettings()
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Settings of a run over many pictures, beyond those of the method.
 
@@ -288,6 +304,8 @@ class RunSettings:
         overwrite: do again what an earlier run did.
         fail_fast: stop at the first picture that fails or has no face.
         shard: the part of the pictures to do; None for all.
+        keep: what of a search is kept beside its candidate.
+        from_latents: latents files, and folders of them, that searches go on from.
         paste: how candidates go back into their photographs; None for not at all.
         signing: with what new pictures are signed; None for no signature.
     """
@@ -297,5 +315,7 @@ class RunSettings:
     overwrite: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
+    keep: KeepSettings = NOTHING_KEPT
+    from_latents: tuple[Path, ...] = ()
     paste: PasteSettings | None = None
     signing: SigningSettings | None = None

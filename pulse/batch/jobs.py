@@ -17,7 +17,8 @@ from pulse.images import PICTURE_SUFFIXES
 # Names inside a face's folder or at the top of a run, which no picture's folder may take.
 RESERVED = re.compile(
     r"run\.json|journal\.jsonl|report\.html|.*\.face-\d+|"
-    r"(low_res|sheet|downscaled|disagreement|candidate-\d+|pasted(-\d+)?(-x[0-9.]+)?)\..*"
+    r"(low_res|sheet|downscaled|disagreement|(candidate|steps|latents)-\d+)\..*|"
+    r"pasted(-\d+)?(-x[0-9.]+)?\..*"
 )
 MAX_NAME_BYTES = 200  # of the 255 that file systems allow; the rest is for what we add
 

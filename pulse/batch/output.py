@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pulse.batch.beside import write_beside
 from pulse.batch.jobs import face_folder
 from pulse.batch.journal import (
     DISAGREEMENT_NAME,
@@ -20,7 +21,7 @@ from pulse.batch.journal import (
     Record,
     Status,
 )
-from pulse.batch.paste import Paster, Together
+from pulse.batch.paste import Paster, Together, remove_pasted
 from pulse.batch.plan import PlannedPicture
 from pulse.candidates import Candidate, origin_of
 from pulse.errors import PictureError, PulseError
@@ -29,7 +30,7 @@ from pulse.files import make_folder, printable_path, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
 from pulse.images.credentials import Sign, Signer
 from pulse.pretrained import Pretrained
-from pulse.settings import FormatName, UpscaleSettings
+from pulse.settings import NOTHING_KEPT, FormatName, KeepSettings, UpscaleSettings
 from pulse.sheet import SheetEntry, draw_disagreement, draw_downscaled, draw_sheet
 
 
@@ -63,6 +64,7 @@ class FaceWriter:
         settings: of the method.
         format: of the candidates.
         signer: signs the candidates and the sheet; None for no signature.
+        keep: what is kept beside each candidate.
         paster: puts candidates back into their photographs; None for not at all.
     """
 
@@ -72,6 +74,7 @@ class FaceWriter:
     settings: UpscaleSettings
     format: FormatName
     signer: Signer | None = None
+    keep: KeepSettings = NOTHING_KEPT
     paster: Paster | None = None
 
     def write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
@@ -93,8 +96,8 @@ class FaceWriter:
         self._make_folder(folder)
         # a sheet shows every candidate or is not there: an older one would pass for finished
         (folder / SHEET_NAME).unlink(missing_ok=True)
-        if self.paster and candidates:
-            self.paster.clear(work.planned)
+        if candidates:  # and pictures of older ones for pictures of these
+            remove_pasted(self.out, work.planned)
         write_picture(to_image(work.face.low_res), folder / LOW_RES_NAME)
         new = [self._write_candidate(work, candidate) for candidate in candidates]
         earlier = work.planned.records_of(work.face.number)
@@ -205,7 +208,9 @@ class FaceWriter:
             reason = "the search left the range of numbers; try a smaller --step-size"
             return self.record(work.planned, "failed", reason=reason, **values)
         output = self._folder(work) / f"candidate-{candidate.number:02d}.{self.format}"
-        candidate.save(self.out / output, self._sign(work.planned))
+        sign = self._sign(work.planned)
+        write_beside(self.out / self._folder(work), candidate, work.face, self.keep, sign)
+        candidate.save(self.out / output, sign)
         return self.record(
             work.planned,
             "saved" if candidate.met_tolerance else "above-tolerance",

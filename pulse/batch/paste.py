@@ -104,13 +104,6 @@ class Paster:
         size = "" if self.paste.scale == 1 else f"-x{self.paste.scale:g}"
         return f"pasted{number}{size}.{self.format}"
 
-    def clear(self, planned: PlannedPicture) -> None:
-        """Remove a picture's pasted ones: its candidates are about to change."""
-        folder = self.out / planned.folder
-        for path in folder.glob("pasted*"):
-            if PASTED.fullmatch(path.name) and not _is_same(path, planned.source.path):
-                path.unlink()
-
     def write(
         self, planned: PlannedPicture, faces: Sequence[tuple[Face, Sequence[Record]]]
     ) -> None:
@@ -182,6 +175,13 @@ class Paster:
             description=DESCRIPTION,
             digital_source_type=COMPOSITE,
         )
+
+
+def remove_pasted(out: Path, planned: PlannedPicture) -> None:
+    """Remove a picture's pasted ones: its candidates are about to change."""
+    for path in (out / planned.folder).glob("pasted*"):
+        if PASTED.fullmatch(path.name) and not _is_same(path, planned.source.path):
+            path.unlink(missing_ok=True)
 
 
 def _pick(records: Sequence[Record], candidate: int | None) -> Record | None:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pulse.batch.beside import names_beside
 from pulse.batch.jobs import Source, face_folder
 from pulse.batch.journal import LOW_RES_NAME, SHEET_NAME, JournalIndex, Record
 from pulse.files import printable_path
+from pulse.settings import NOTHING_KEPT, KeepSettings
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Plan:
         run_id: of this run's settings; records of other settings do not count.
         candidates: asked for.
         overwrite: whether nothing counts as done.
+        keep: what must be there beside each candidate.
         pasted: names of the pictures that a picture's own folder must hold.
     """
 
@@ -76,6 +79,7 @@ class Plan:
     run_id: str
     candidates: int
     overwrite: bool
+    keep: KeepSettings = NOTHING_KEPT
     pasted: tuple[str, ...] = ()
 
     def of(self, source: Source, folder: PurePosixPath) -> PlannedPicture:
@@ -98,8 +102,12 @@ class Plan:
             return True
         if record.output is None or (record.candidate or 0) > self.candidates:
             return False
+        path = self.out / record.output
+        beside = names_beside(record.candidate or 0, self.keep)
+        if not all((path.parent / name).exists() for name in beside):
+            return False
         try:
-            return (self.out / record.output).stat().st_size == record.output_bytes
+            return path.stat().st_size == record.output_bytes
         except OSError:
             return False
 

@@ -20,8 +20,9 @@ from pulse.settings import FormatName, UpscaleSettings
 
 
 def identity_of(
-    generator: Pretrained, settings: UpscaleSettings, format_: FormatName
-) -> dict[str, Any]:
+    generator: Pretrained, settings: UpscaleSettings, format_: FormatName,
+    latents_digest: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What decides how the pictures of a run look; the number of candidates does not."""
     values = asdict(settings)
     del values["candidates"]
@@ -30,6 +31,7 @@ def identity_of(
         "generator_sha256": generator.sha256,
         "class": generator.class_index,
         "format": format_,
+        "from_latents": latents_digest,
         **values,
     }
 

@@ -29,8 +29,10 @@ from pulse.batch.run_file import RunFile, identity_of
 from pulse.batch.summary import Summary
 from pulse.candidates import Candidate, Job
 from pulse.errors import PulseError
+from pulse.faces.prepare import Face
 from pulse.files import remove_partial_files
 from pulse.images.credentials import Signer
+from pulse.latents import LatentFiles
 from pulse.lock import locked_at_once
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
@@ -134,7 +136,10 @@ class Runner:
         self.out, self.generator, self.settings = out, generator, settings
         self.run_settings = run_settings or RunSettings()
         self.watcher = watcher or Watcher()
-        identity = identity_of(generator, settings, self.run_settings.format)
+        self.latents = LatentFiles.find(self.run_settings.from_latents, generator)
+        self._began_anew = self._went_on = 0
+        digest = self.latents.digest
+        identity = identity_of(generator, settings, self.run_settings.format, digest)
         self.run_id = run_id_of(identity)
         self.run_file = RunFile(out, identity, str(generator.device))
         signing = self.run_settings.signing
@@ -142,7 +147,14 @@ class Runner:
         paste, format_ = self.run_settings.paste, self.run_settings.format
         self.paster = Paster(out, generator, settings, paste, format_, signer) if paste else None
         self.writer = FaceWriter(
-            out, self.run_id, generator, settings, format_, signer, self.paster
+            out,
+            self.run_id,
+            generator,
+            settings,
+            format_,
+            signer,
+            self.run_settings.keep,
+            self.paster,
         )
         self.journal = Journal(out)
         self.summary = Summary()
@@ -183,6 +195,10 @@ class Runner:
                 self._run(sources, index, searcher)
             finally:
                 searcher.close()
+        if self.latents.paths and self._began_anew and not self._went_on:
+            self.watcher.on_warning(
+                "no latents file is of a face of these pictures: every search began anew"
+            )
         return self.summary
 
     def _searcher(self, pictures: int, earlier: BatchSize | None) -> tuple[Searcher, BatchSize]:
@@ -205,7 +221,10 @@ class Runner:
     def _plan(self, index: JournalIndex) -> Plan:
         overwrite = self.run_settings.overwrite
         pasted = self.paster.names if self.paster else ()
-        return Plan(index, self.out, self.run_id, self.settings.candidates, overwrite, pasted)
+        return Plan(
+            index, self.out, self.run_id, self.settings.candidates, overwrite,
+            self.run_settings.keep, pasted,
+        )  # fmt: skip
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -290,11 +309,18 @@ class Runner:
         self.watcher.on_faces(len(prepared.faces))
         for work in self._work_of(prepared):
             opened = OpenFace(work)
-            jobs = [Job(work.face, number) for number in work.missing]
+            jobs = [self._job(work.face, number) for number in work.missing]
             self._open |= {id(job): opened for job in jobs}
             searcher.add(jobs)
             if not jobs:  # only the sheet is missing
                 self._write(opened, executor)
+
+    def _job(self, face: Face, candidate: int) -> Job:
+        """A search, from where an earlier one ended if there is a latents file of it."""
+        start = self.latents.start_of(face, candidate)
+        self._began_anew += start is None
+        self._went_on += start is not None
+        return Job(face, candidate, start, self.run_settings.keep)
 
     def _work_of(self, prepared: Prepared) -> Iterator[FaceWork]:
         """What is missing of each face of a picture."""

@@ -21,6 +21,7 @@ from pulse.settings import (
     PUBLISHED,
     WHICH_FACES,
     FaceSettings,
+    KeepSettings,
     LossWeights,
     PasteSettings,
     RunSettings,
@@ -32,6 +33,7 @@ from pulse.settings import (
 
 Command = Callable[..., Any]
 ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
+Existing = click.Path(exists=True, path_type=Path)
 PRESETS = {"default": SearchSettings(), "pulse": PUBLISHED}
 _pasting = PasteSettings()
 _face, _search, _method, _run = FaceSettings(), SearchSettings(), UpscaleSettings(), RunSettings()
@@ -233,10 +235,12 @@ def output_options(command: Command) -> Command:
     def wrapped(*args: Any, batch_size: int | None, format_: Any, overwrite: bool, as_json: bool,
                 verbose: bool | None, fail_fast: bool, shard: str | None, report: bool,
                 c2pa_cert: Path | None, c2pa_key: Path | None,
-                paste_back: bool, pick: str, scale: float, **rest: Any) -> Any:  # fmt: skip
+                paste_back: bool, pick: str, scale: float, save_steps: bool, save_latents: bool,
+                from_latents: tuple[Path, ...], **rest: Any) -> Any:  # fmt: skip
         run = RunSettings(
             batch_size=batch_size, format=format_, overwrite=overwrite, fail_fast=fail_fast,
             shard=_checked(lambda: Shard.parse(shard)) if shard else None,
+            keep=KeepSettings(save_steps, save_latents), from_latents=from_latents,
             paste=_paste(paste_back, pick, scale),
             signing=_signing(c2pa_cert, c2pa_key),
         )  # fmt: skip
@@ -261,6 +265,13 @@ def output_options(command: Command) -> Command:
                      metavar="best|K|all", help="Which candidates to paste back."),
         click.option("--scale", type=float, default=_pasting.scale, show_default=True,
                      help="Size of the pasted picture, as a multiple of the photograph's."),
+        click.option("--save-steps", is_flag=True, default=_run.keep.steps,
+                     help="Keep each search as a small animation: steps-01.webp."),
+        click.option("--save-latents", is_flag=True, default=_run.keep.latents,
+                     help="Keep where each search ended: latents-01.safetensors."),
+        click.option("--from-latents", type=Existing, multiple=True, metavar="FILE|FOLDER",
+                     help="Go on from latents that an earlier run of the same pictures saved; "
+                     "may be given several times."),
         click.option("--c2pa-cert", type=ExistingFile, metavar="FILE",
                      help="Sign new pictures (C2PA) with this PEM certificate chain; needs "
                      "pulse[c2pa]."),

@@ -6,7 +6,7 @@ from pulse.files import printable_path
 from pulse.images.origin import Origin
 from pulse.images.pixels import picture_from, to_image, to_tensor
 from pulse.images.read import PICTURE_SUFFIXES, Picture, read_picture
-from pulse.images.write import read_origin, write_picture
+from pulse.images.write import read_origin, write_animation, write_picture
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -18,5 +18,6 @@ __all__ = [
     "read_picture",
     "to_image",
     "to_tensor",
+    "write_animation",
     "write_picture",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ from pulse.images.origin import SOFTWARE, Origin
 from pulse.images.read import open_picture
 
 PNG_XMP_KEY = "XML:com.adobe.xmp"
+ANIMATION_QUALITY = 85
 JPEG_QUALITY = 95  # WebP is written without loss
 
 
@@ -65,6 +67,36 @@ def write_picture(
         ) from error
     data = buffer.getvalue()
     write_bytes_atomically(path, sign(data, mime, origin) if sign and origin else data)
+
+
+def write_animation(
+    frames: Sequence[Image.Image],
+    times_ms: Sequence[int],
+    path: Path,
+    *,
+    origin: Origin,
+    sign: Sign | None = None,
+) -> None:
+    """Write pictures of one size as an animated WebP that begins anew at its end.
+
+    Args:
+        frames: RGB, at least one.
+        times_ms: how long each is shown.
+        path: the file.
+        origin: what the animation says about itself.
+        sign: adds signed credentials that say the same.
+
+    Raises:
+        PulseError: if the file cannot be written; nothing is left behind then.
+    """
+    first, *others = frames
+    buffer = io.BytesIO()
+    first.save(
+        buffer, "WEBP", save_all=True, append_images=others, duration=list(times_ms), loop=0,
+        quality=ANIMATION_QUALITY, **_xmp(origin),
+    )  # fmt: skip
+    data = buffer.getvalue()
+    write_bytes_atomically(path, sign(data, "image/webp", origin) if sign else data)
 
 
 def read_origin(path: Path) -> Origin | None:

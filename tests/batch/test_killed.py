@@ -45,6 +45,8 @@ def test_killed_at_50_moments_the_same_command_gives_the_same_tree(
     generator = data / "generators" / "ada-plain.safetensors"
     arguments = ["upscale", folder, "--generator", generator, "--device", "cpu"]
     arguments += ["-n", 2, "--steps", 3, "--batch-size", 4, "--quiet"]
+    arguments += ["--paste-back", "--pick", "all", "--scale", 2]
+    arguments += ["--save-steps", "--save-latents"]
     task = {"outs": outs, "kills": KILLS_EACH, "arguments": arguments}
     task = {key: [str(x) for x in v] if isinstance(v, list) else v for key, v in task.items()}
     result = subprocess.run(
@@ -55,7 +57,7 @@ def test_killed_at_50_moments_the_same_command_gives_the_same_tree(
     told = json.loads(result.stdout)
     assert told[0] == [0, 3]  # two of the inputs are no faces
     want = tree_of(outs[0])
-    assert len(want) == 8 * 6 + 3
+    assert len(want) == 8 * 12 + 3
     assert "report.html" in want
     for out, (_, status) in zip(outs, told, strict=True):
         assert status == 3

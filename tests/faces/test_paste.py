@@ -153,6 +153,12 @@ def test_noise_is_not_measured_where_there_is_none_to_see():
     pixels[:, :250] = 255  # blown out
     where = np.ones(pixels.shape[:2], bool)
     assert noise_of(pixels, where) == pytest.approx([6] * 3, rel=0.15)
+    half_blown = noisy(6).astype(np.float32)
+    half_blown[:, :150] = np.minimum(half_blown[:, :150] * 0 + 253 + noisy(6)[:, :150] - 90, 255)
+    assert noise_of(half_blown, where) == pytest.approx([6] * 3, rel=0.15)
+    painted = noisy(6)
+    painted[:, :120] = 90
+    assert noise_of(painted.astype(np.float32), where) == pytest.approx([6] * 3, rel=0.15)
     assert (noise_of(pixels, np.zeros_like(where)) == 0).all()
     assert (noise_of(pixels[:5, :5], where[:5, :5]) == 0).all()
     assert (noise_of(np.full_like(pixels, 100), where) == 0).all()
