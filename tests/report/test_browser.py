@@ -53,7 +53,12 @@ def run(small_generator, tmp_path_factory):
     base = tmp_path_factory.mktemp("report")
     folder, out = base / "in", base / "a run's folder, 100% ü#?"
     folder.mkdir()
-    for name, colour in (("a", "red"), ("b", "blue"), ("c & 'd' <e>", "grey")):
+    for name, colour in (
+        ("a", "red"),
+        ("b", "blue"),
+        ("c & 'd' <e>", "grey"),
+        ("d #1, 50%", "navy"),
+    ):
         Image.new("RGB", (8, 8), colour).save(folder / f"{name}.png")
     (folder / "unreadable.png").write_bytes(b"")
     Image.effect_noise((300, 200), 50).save(folder / "view.png")
@@ -122,7 +127,7 @@ def seen(browser, element):
 
 
 def test_every_picture_loads_and_says_what_it_shows(opened):
-    assert names(opened) == ["a", "b", "c & 'd' _e_", "unreadable", "view"]
+    assert names(opened) == ["a", "b", "c & 'd' _e_", "d #1, 50%", "unreadable", "view"]
     for image in opened.find_elements("css selector", "article:not(.bare) img"):
         opened.execute_script("arguments[0].scrollIntoView()", image)
         wait_for_pictures(opened)
@@ -177,7 +182,7 @@ def test_each_candidate_is_shown_beside_the_input_as_pixels(opened, run):
 
 def test_filters_show_what_they_count(opened):
     buttons = opened.find_elements("css selector", "#filters button")
-    assert buttons[0].text == "all 5"
+    assert buttons[0].text == "all 6"
     for button in buttons[1:]:
         status, shown = button.get_attribute("data-status"), button.text.split()[-1]
         button.click()
@@ -186,9 +191,9 @@ def test_filters_show_what_they_count(opened):
         assert button.get_attribute("aria-pressed") == "true"
     statuses = {button.get_attribute("data-status") for button in buttons}
     assert {"no-face", "failed"} < statuses
-    assert opened.find_element("id", "count").text == "1 of 5 shown"
+    assert opened.find_element("id", "count").text == "1 of 6 shown"
     buttons[0].click()
-    assert len(cards(opened)) == 5
+    assert len(cards(opened)) == 6
 
 
 def test_sorting_by_error(opened, run):
@@ -199,9 +204,9 @@ def test_sorting_by_error(opened, run):
     by_error = sorted(best, key=best.get)
     order = Select(opened.find_element("id", "sort"))
     order.select_by_value("worst")
-    assert names(opened)[:3] == by_error[::-1]
+    assert names(opened)[:4] == by_error[::-1]
     order.select_by_value("best")
-    assert names(opened)[:3] == by_error
+    assert names(opened)[:4] == by_error
 
 
 def test_the_keyboard_is_enough(opened):
@@ -229,7 +234,7 @@ def test_the_keyboard_is_enough(opened):
     press(opened, "s")
     assert opened.find_element("id", "sort").get_property("value") == "worst"
     press(opened, "f")
-    assert len(cards(opened)) < 5
+    assert len(cards(opened)) < 6
 
 
 def test_tab_reaches_the_slider_and_arrows_move_it(opened):
@@ -277,7 +282,7 @@ def test_an_embedded_page_needs_no_other_file(browser, run, tmp_path):
     Page([Run.open(run)], page, embed=True).write()
     browser.get(page.as_uri())
     wait_for_pictures(browser)
-    assert len(cards(browser)) == 5
+    assert len(cards(browser)) == 6
     assert browser.get_log("browser") == []
     fetched = browser.execute_script(
         "return performance.getEntriesByType('resource').map(e=>e.name)"

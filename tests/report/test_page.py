@@ -108,16 +108,17 @@ def test_the_page_does_not_depend_on_the_course_of_the_run(run, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_a_page_is_written_only_when_something_was_recorded(run, out):
+def test_a_page_is_written_only_when_something_was_recorded(run, out, folder):
     run()
     page = report_on_run(out)
     os.utime(page, ns=(time_ns := page.stat().st_mtime_ns + 10**9, time_ns))
     report_on_run(out)
     assert page.stat().st_mtime_ns == time_ns
-    run(replace(SETTINGS, candidates=3))
+    Image.new("RGB", (8, 8), "white").save(folder / "new.png")
+    run()
     os.utime(out / "journal.jsonl", ns=(time_ns + 1, time_ns + 1))
     report_on_run(out)
-    assert len(faces_by_name(page)["a"]["candidates"]) == 3
+    assert "new" in faces_by_name(page)
 
 
 def test_other_settings_make_the_page_anew(run, out):
@@ -128,6 +129,11 @@ def test_other_settings_make_the_page_anew(run, out):
     os.utime(page)
     report_on_run(out)
     assert [candidate[0] for candidate in faces_by_name(page)["a"]["candidates"]] == [1, 2]
+    run(replace(SETTINGS, candidates=1))
+    report_on_run(out)
+    face = faces_by_name(page)["a"]
+    assert len(face["candidates"]) == 1
+    assert "map" not in face  # the one in the folder is of three candidates
 
 
 def test_shards_come_together_on_one_page(run, out, tmp_path):
@@ -186,6 +192,22 @@ def test_a_failure_is_forgotten_once_it_is_mended(run, out, folder):
     (folder / "bad.png").write_bytes(b"bad again")
     run()
     assert faces_by_name(report_on_run(out))["bad"]["status"] == "failed"
+
+
+def test_a_failure_of_the_same_bytes_is_forgotten_too(run, out):
+    """Such as a picture for which memory ran out at first."""
+    run()
+    journal = out / "journal.jsonl"
+    record = next(record for record in Journal(out).read() if record.folder == "a")
+    nothing = {"face": None, "candidate": None, "output": None, "error": None}
+    failed = replace(record, status="failed", reason="no memory", **nothing)
+    journal.write_text(f"{failed.to_json()}\n{journal.read_text()}")
+    assert [face["name"] for face in data_of(report_on_run(out))] == ["a", "b", "bad", "sub/_c_"]
+    with journal.open("a") as file:
+        file.write(f"{failed.to_json()}\n")
+    os.utime(journal, ns=(time_ns := (out / "report.html").stat().st_mtime_ns + 1, time_ns))
+    face = faces_by_name(report_on_run(out))["a"]
+    assert (face["status"], face["reason"]) == ("failed", "no memory")
 
 
 def test_pictures_that_are_gone_are_not_linked(run, out):
