@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+
+# Before PyTorch is loaded, and for the processes that tests start: several run side by side, and
+# threads that wait for each other's cores are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from helpers import DATA, PORTRAITS, expected_of, pulse_state
