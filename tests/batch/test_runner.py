@@ -259,7 +259,7 @@ def test_a_watcher_hears_of_everything(run, folder):
 def test_an_interrupted_run_goes_on_where_it_was(run, out, small_generator, folder, one_thread):
     run(batch_size=2)
     whole = tree_of(out)
-    shutil.rmtree_of(out)
+    shutil.rmtree(out)
     seen = []
 
     def interrupt(progress):
