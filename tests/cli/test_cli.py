@@ -421,6 +421,7 @@ def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_pat
     for output in recorded:
         Image.open(out / output).load()
     assert not [path for path in out.rglob(".*") if path.is_file()]
+    assert f'"{recorded[0].partition("/")[0]}"' in (out / "report.html").read_text()
 
 
 def test_demo_draws_faces_for_the_pictures_that_come_along(pulse_command, out, low_res_folder):
