@@ -33,6 +33,7 @@ FEATHER = 0.42  # of the radius: where the mask falls from 1 to 0
 GRAINS = 2  # sizes of grain: one pixel and two; what is coarser could be taken for texture
 BLOCK_PX = 8  # noise is measured in blocks, and the calm ones count
 CALM = 0.25  # the share of blocks that are calmer than the one that counts
+LEAST_BLOCKS = 16  # fewer may all be hair or cloth, whose texture would pass for noise
 CALM_STRENGTH = 0.87  # of even noise, what such a block shows of it
 COARSE_STRENGTH = 0.6  # of grain that is enlarged smoothly, what is left of it at its own size
 DARK, BRIGHT = 8, 247  # levels beyond which a camera clips its own noise
@@ -217,7 +218,8 @@ def _lacking(face: Floats, around: Floats, inside: Floats) -> Array:
     lacking = np.zeros((GRAINS, 3))
     finer = np.zeros(3)  # variance
     for i in range(GRAINS):
-        have, want = noise_of(face, inside > 0.5), noise_of(around, inside < 0.1)
+        have = noise_of(face, inside > 0.5)
+        want = noise_of(around, inside < 0.1, LEAST_BLOCKS)
         variance = np.maximum(want**2 - have**2, 0)
         lacking[i] = np.sqrt(np.maximum(variance - finer, 0)) / (COARSE_STRENGTH if i else 1)
         finer = np.maximum(variance, finer) / 4  # of the mean of four pixels
@@ -233,15 +235,16 @@ def _halved(x: Floats) -> Floats:
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32)
 
 
-def noise_of(pixels: Floats, where: NDArray[np.bool_]) -> Array:
+def noise_of(pixels: Floats, where: NDArray[np.bool_], least_blocks: int = 1) -> Array:
     """The standard deviation of a picture's noise in its calm parts.
 
     Args:
         pixels: (H, W, 3) levels.
         where: (H, W) the pixels to look at.
+        least_blocks: how many whole blocks there must be to look at, from 1.
 
     Returns:
-        (3,) levels; 0 where there is nothing to look at.
+        (3,) levels; 0 where there is too little to look at.
     """
     # a mask that no plane and no straight ramp passes; white noise comes out six times as strong
     ramp = pixels[:-2] - 2 * pixels[1:-1] + pixels[2:]
@@ -260,4 +263,6 @@ def noise_of(pixels: Floats, where: NDArray[np.bool_]) -> Array:
     strength = np.sqrt(np.mean(np.square(blocks(rough), dtype=np.float64), axis=(1, 3)))
     # a block without any noise was painted or clipped: it tells nothing of the camera
     calm = strength[whole & (strength > 0).all(axis=2)]  # (blocks, 3)
-    return np.quantile(calm, CALM, axis=0) / CALM_STRENGTH if len(calm) else np.zeros(3)
+    if len(calm) < least_blocks:
+        return np.zeros(3)
+    return np.asarray(np.quantile(calm, CALM, axis=0) / CALM_STRENGTH)

@@ -14,7 +14,13 @@ from PIL import Image
 from pulse.batch.ray_pool import RayPool, Share, _shares
 from pulse.batch.runner import Runner, Watcher
 from pulse.errors import DeviceError, PulseError
-from pulse.settings import RunSettings, SearchSettings, UpscaleSettings
+from pulse.settings import (
+    KeepSettings,
+    PasteSettings,
+    RunSettings,
+    SearchSettings,
+    UpscaleSettings,
+)
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pulse[ray]'")
 
@@ -26,7 +32,9 @@ pytestmark = [
 ]
 
 SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=40, tolerance=0))
-BATCH = RunSettings(batch_size=4)
+BATCH = RunSettings(
+    batch_size=4, keep=KeepSettings(steps=True, latents=True), paste=PasteSettings("all", 2)
+)
 
 
 @pytest.fixture(scope="module")

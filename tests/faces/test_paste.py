@@ -187,6 +187,16 @@ def test_the_face_gets_the_grain_of_its_surroundings(sigma, coarse):
         assert got == pytest.approx(want, rel=0.25, abs=0.6)
 
 
+def test_texture_of_a_small_photograph_is_no_noise():
+    """Where a face has few pixels, stripes of hair and cloth are all that is around it."""
+    v, u = np.indices((66, 66))
+    stripes = np.rint(120 + 40 * np.sin(0.9 * u + 0.5 * v))[:, :, None].repeat(3, 2)
+    face = patch_of(torch.full((3, SIZE, SIZE), 0.5), square((33, 33), 36))
+    pasted = np.asarray(paste_faces(Image.fromarray(stripes.astype(np.uint8)), [face], 4), int)
+    core = pasted[110:150, 120:144]
+    assert np.ptp(core) <= 1  # grey as it was
+
+
 def test_grain_follows_from_the_seed():
     photograph, quad = Image.fromarray(noisy(8)), square((150, 130), 200)
     a, b, c = (
