@@ -16,6 +16,9 @@ from pulse.pretrained import Pretrained
 from pulse.search.slots import SlotSearch
 from pulse.settings import SearchSettings
 
+if sys.platform != "win32":
+    import resource
+
 WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
 MOST_S = 15.0  # no more is tried once this much time is spent
 LOW_RES_PX = 16
@@ -102,8 +105,6 @@ def _peak_bytes(device: torch.device) -> int:
         return torch.mps.driver_allocated_memory()
     if sys.platform == "win32":
         return 0
-    import resource  # not on Windows
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
