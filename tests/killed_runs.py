@@ -67,7 +67,7 @@ def run(outs, kills, arguments):
     first, *others = outs
     began = time.monotonic()
     told = [killed(None, 0, 0, [*arguments, "-o", first])]
-    longest_s = 0.7 * (time.monotonic() - began)  # later, most runs have ended
+    longest_s = 0.5 * (time.monotonic() - began)  # later, most runs have ended
     for seed, out in enumerate(others):
         told.append(killed(random.Random(seed), kills, longest_s, [*arguments, "-o", out]))
     sys.stdout.write(json.dumps(told))
