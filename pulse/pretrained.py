@@ -185,8 +185,9 @@ def bank_of(
     if bank is not None and samples in (None, len(bank.v)):
         return bank
     bank = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
-    _keep(path, {"v": bank.v.half(), "pictures": bank.pictures.half()})
-    return bank
+    tensors = {"v": bank.v.half(), "pictures": bank.pictures.half()}
+    _keep(path, tensors)
+    return _bank_from(tensors)  # as the next run will read it
 
 
 def choose_class(loaded: Loaded, class_index: int | None) -> None:
@@ -229,12 +230,15 @@ def _read_cache(path: Path, names: tuple[str, ...], w_dim: int) -> dict[str, Ten
 def _read_bank(path: Path, network: Generator) -> Bank | None:
     """A bank from the cache; None where there is none, or one that does not fit."""
     try:
-        tensors = load_file(path)
-        bank = Bank(tensors["v"].float(), tensors["pictures"].float())
+        bank = _bank_from(load_file(path))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
     fits = bank.v.shape[1] == network.w_dim and len(bank.v) >= SMALLEST_BANK
     return bank if fits else None
+
+
+def _bank_from(tensors: dict[str, Tensor]) -> Bank:
+    return Bank(tensors["v"].float(), tensors["pictures"].float())
 
 
 def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
