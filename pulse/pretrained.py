@@ -184,11 +184,10 @@ def bank_of(
     bank = None if again else _read_bank(path, network)
     if bank is not None and samples in (None, len(bank.v)):
         return bank
-    drawn = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
-    kept = {"v": drawn.v.half(), "pictures": drawn.pictures.half()}
-    _keep(path, kept)
-    # as a later run will read it: a start must not depend on which run drew the bank
-    return Bank(kept["v"].float(), kept["pictures"].float())
+    bank = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
+    tensors = {"v": bank.v.half(), "pictures": bank.pictures.half()}
+    _keep(path, tensors)
+    return _bank_from(tensors)  # as the next run will read it
 
 
 def choose_class(loaded: Loaded, class_index: int | None) -> None:
@@ -231,12 +230,15 @@ def _read_cache(path: Path, names: tuple[str, ...], w_dim: int) -> dict[str, Ten
 def _read_bank(path: Path, network: Generator) -> Bank | None:
     """A bank from the cache; None where there is none, or one that does not fit."""
     try:
-        tensors = load_file(path)
-        bank = Bank(tensors["v"].float(), tensors["pictures"].float())
+        bank = _bank_from(load_file(path))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
     fits = bank.v.shape[1] == network.w_dim and len(bank.v) >= SMALLEST_BANK
     return bank if fits else None
+
+
+def _bank_from(tensors: dict[str, Tensor]) -> Bank:
+    return Bank(tensors["v"].float(), tensors["pictures"].float())
 
 
 def _keep(path: Path, tensors: dict[str, Tensor]) -> None:

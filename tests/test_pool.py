@@ -18,6 +18,8 @@ from pulse.pool import SearchPool
 from pulse.settings import FaceSettings, SearchSettings, UpscaleSettings
 
 SHORT = UpscaleSettings(search=SearchSettings(steps=6, tolerance=0))
+DESCENT = replace(SHORT, search=replace(SHORT.search, method="descent"))
+BOTH = pytest.mark.parametrize("settings", [SHORT, DESCENT], ids=["mixing", "descent"])
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +48,23 @@ def search(generator, jobs, batch_size, settings=SHORT):
     return answers_of(SearchPool(generator, settings, batch_size), jobs)
 
 
-def test_faces_of_several_sizes_share_a_batch(small_generator, image):
+@BOTH
+def test_faces_of_several_sizes_share_a_batch(small_generator, image, settings):
     jobs = [job_of(image), job_of(image.resize((12, 12))), job_of(image, 2)]
-    found = search(small_generator, jobs, 4)
+    found = search(small_generator, jobs, 4, settings)
     assert [candidate.number for candidate in found] == [1, 1, 2]
     for job, candidate in zip(jobs, found, strict=True):
-        (alone,) = search(small_generator, [job], 4)
+        (alone,) = search(small_generator, [job], 4, settings)
         assert torch.equal(candidate.image, alone.image)
 
 
 def test_a_free_slot_goes_to_the_next_job_at_once(small_generator, image):
     """The batch stays full while jobs wait, and each job finds what it finds alone."""
     jobs = [job_of(image, number) for number in range(1, 8)]
-    settings = replace(SHORT, search=SearchSettings(steps=40, tolerance=4e-3))
+    settings = replace(
+        SHORT,
+        search=SearchSettings(method="descent", noise="trainable", steps=40, tolerance=4e-3),
+    )
     active = []
     pool = SearchPool(small_generator, settings, 4, lambda progress: active.append(progress.active))
     found = answers_of(pool, jobs)
@@ -74,26 +80,30 @@ def test_a_free_slot_goes_to_the_next_job_at_once(small_generator, image):
 
 
 @pytest.mark.parametrize(
-    ("method", "fails_at"),
+    ("settings", "method", "fails_at"),
     [
-        ("pulse.generators.base.Generator.render", 1),
-        ("pulse.generators.base.Generator.render", 6),  # the last step of the first four
-        ("pulse.generators.base.Generator.render", 9),
-        ("pulse.search.sphere.SphericalAdam.step", 3),
-        ("pulse.search.sphere.SphericalAdam.restart", 1),
-        ("pulse.search.sphere.SphericalAdam.restart", 3),
-        ("pulse.search.sphere.SphericalAdam.restart", 5),
-        ("pulse.search.descent.Found.row", 1),
-        ("pulse.search.descent.Found.row", 3),
+        (SHORT, "pulse.generators.base.Generator.render", 1),
+        (SHORT, "pulse.generators.base.Generator.render", 6),  # the last step of the first four
+        (SHORT, "pulse.generators.base.Generator.render", 9),
+        (SHORT, "pulse.search.anderson.AndersonMixing.step", 3),
+        (SHORT, "pulse.search.mixing.Mixing._restart", 3),
+        (SHORT, "pulse.search.mixing.Mixing.draw_start", 5),
+        (SHORT, "pulse.search.slots.Found.row", 1),
+        (SHORT, "pulse.search.slots.Found.row", 3),
+        (DESCENT, "pulse.generators.base.Generator.render", 6),
+        (DESCENT, "pulse.search.sphere.SphericalAdam.step", 3),
+        (DESCENT, "pulse.search.sphere.SphericalAdam.restart", 1),
+        (DESCENT, "pulse.search.sphere.SphericalAdam.restart", 3),
+        (DESCENT, "pulse.search.sphere.SphericalAdam.restart", 5),
     ],
 )
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
-    small_generator, image, monkeypatch, method, fails_at
+    small_generator, image, monkeypatch, settings, method, fails_at
 ):
     """The error comes anywhere in any step, as long as more than two searches share the batch."""
     jobs = [job_of(image, number) for number in range(1, 6)]
-    want = search(small_generator, jobs, 2)
-    pool = SearchPool(small_generator, SHORT, 4)
+    want = search(small_generator, jobs, 2, settings)
+    pool = SearchPool(small_generator, settings, 4)
     real, calls = locate(method), []
 
     def with_little_memory(*arguments):
@@ -117,3 +127,13 @@ def test_too_little_memory_for_one_search_is_one_clear_line(small_generator, ima
     monkeypatch.setattr("pulse.generators.base.Generator.render", no_memory)
     with pytest.raises(DeviceError, match="cpu has too little memory for one search"):
         pulse.upscale(image, small_generator, candidates=2, settings=SHORT)
+
+
+def test_without_a_bank_the_descent_does_it_and_the_candidate_says_so(small_generator, image):
+    bare = replace(small_generator, bank=None)
+    (found,) = search(bare, [job_of(image)], 1)
+    (descent,) = search(bare, [job_of(image)], 1, DESCENT)
+    assert torch.equal(found.image, descent.image)
+    assert found.origin.settings["search"]["method"] == "descent"
+    (mixed,) = search(small_generator, [job_of(image)], 1)
+    assert mixed.origin.settings["search"]["method"] == "mixing"

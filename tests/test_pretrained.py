@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from pulse.errors import DeviceError, WeightsError
 from pulse.files import cache_dir
-from pulse.pretrained import choose_device, load_generator
+from pulse.pretrained import BANK_SAMPLES, choose_device, load_generator
 
 
 def test_the_embedded_generator_comes_ready(embedded):
@@ -65,6 +65,35 @@ def test_progress_is_told_while_a_prior_is_fitted(small_file, tmp_path, monkeypa
     assert len(seen) == 10  # kept: not fitted again
 
 
+def test_the_bank_is_drawn_once_and_again_where_the_cache_is_damaged(
+    small_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PULSE_HOME", str(tmp_path))
+    seen = []
+    want = load_generator(small_file, "cpu", on_bank=lambda *numbers: seen.append(numbers)).bank
+    assert seen[-1] == (BANK_SAMPLES, BANK_SAMPLES)
+    assert want.v.shape == (BANK_SAMPLES, 64)
+    kept = load_generator(small_file, "cpu", on_bank=lambda *numbers: seen.append(numbers)).bank
+    assert len(seen) == -(-BANK_SAMPLES // 16)
+    assert torch.equal(kept.v, want.v)
+    assert torch.equal(kept.pictures, want.pictures)
+    (path,) = (tmp_path / "banks").iterdir()
+    for damage in (
+        {"v": torch.zeros(100, 3), "pictures": torch.zeros(100, 3, 32, 32)},
+        {"v": torch.zeros(5, 64), "pictures": torch.zeros(5, 3, 32, 32)},
+        {"v": torch.zeros(100, 64)},
+    ):
+        save_file(damage, path)
+        again = load_generator(small_file, "cpu").bank
+        assert torch.equal(again.pictures, want.pictures)
+
+
+def test_a_bank_that_is_not_wanted_is_not_drawn(small_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("PULSE_HOME", str(tmp_path))
+    assert load_generator(small_file, "cpu", with_bank=False).bank is None
+    assert not (tmp_path / "banks").exists()
+
+
 def pulse_files(data, folder, *parts):
     for part in parts:
         name = f"pulse-32.{part}.pt"
@@ -79,6 +108,7 @@ def test_a_gaussian_fit_beside_the_weights_is_the_prior(data, tmp_path):
     prior = load_generator(path, "cpu").prior
     assert torch.equal(prior.mean, fit["mean"])
     assert torch.equal(prior.std, fit["std"])
+    assert load_generator(path, "cpu").bank is None  # nothing to draw samples with
 
 
 @pytest.mark.parametrize(
@@ -138,6 +168,7 @@ def test_every_class_has_a_prior_of_its_own(classes_file):
     one, two = (load_generator(classes_file, "cpu", class_index=k) for k in (0, 2))
     assert one.class_index == 0
     assert (one.prior.mean - two.prior.mean).abs().max() > 0.1
+    assert not torch.equal(one.bank.pictures, two.bank.pictures)
     again = load_generator(classes_file, "cpu", class_index=2)
     assert torch.equal(again.prior.mean, two.prior.mean)
 

@@ -33,6 +33,11 @@ def test_weights_that_make_no_sense(weights):
         (lambda: SearchSettings(step_size=0), "got step_size 0, expected more than 0"),
         (lambda: SearchSettings(step_size=float("nan")), "got step_size nan"),
         (lambda: SearchSettings(tolerance=-1), "got tolerance -1, expected 0 or more"),
+        (lambda: SearchSettings(method="x"), "got method 'x', expected one of mixing, descent"),
+        (
+            lambda: SearchSettings(loss=LossWeights(l1=1)),
+            "the method 'mixing' knows the mean squared error only; other losses need the method",
+        ),
         (lambda: SearchSettings(noise="loud"), "got noise 'loud', expected one of fixed, zero"),
         (lambda: SearchSettings(start="x"), "got start 'x', expected one of independent, shared"),
         (lambda: FaceSettings(align="x"), "got align 'x', expected one of auto, always, never"),

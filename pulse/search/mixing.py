@@ -29,7 +29,7 @@ DRAWN = 32  # samples of the bank, of which a start takes the nearest
 
 # Length of a move for each unit of step_size. One style for all layers answers to a change about
 # as much as the layers' own styles do together, and takes shorter moves.
-LENGTH, LENGTH_TILED = 25.0, 10.0
+LENGTH, LENGTH_TILED = 6.25, 2.5
 
 
 class Mixing(SlotSearch):

@@ -21,12 +21,10 @@ from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
 from pulse.shapes import check_shape
 
-# Variances below are those of pictures of 16 x 16 x 3 values, pixels in [0, 1]; others are scaled
-# to that size, so that a face behaves alike at every one.
-VALUES = 16 * 16 * 3
-DAMPING = 0.25  # a direction that varies by this much is divided by 2
-GAIN_DAMPING = 0.1  # the same for the move to a target; smaller ones follow chance correlations
-NEGLIGIBLE = 1e-4  # a direction that varies less is left as it is: it would be divided by 1.001
+# Shares of all that the pictures vary, so that they hold for every generator and size of face.
+DAMPING = 0.014  # added to the variance of each direction before residuals are divided by it
+GAIN_DAMPING = 0.006  # the same for the move to a target; smaller ones follow chance correlations
+NEGLIGIBLE = 4e-6  # directions that vary less count as if they did not vary
 SMALLEST_VARIANCE = 1e-5  # of the Gaussianised styles, whose mean variance is 1
 
 
@@ -41,6 +39,7 @@ class Whitening:
         radius: (D, D) turns v into coordinates in which the prior is standard normal, on the CPU.
         axes: (P, R) orthonormal directions in which the pictures vary, on the search's device.
         shares: (R,) the share of a residual along each that whitening takes away, there too.
+        damping: what the rest of a residual is divided by.
     """
 
     v: Tensor
@@ -49,6 +48,7 @@ class Whitening:
     radius: Tensor
     axes: Tensor
     shares: Tensor
+    damping: float
 
     def __post_init__(self) -> None:
         (samples, D), (values, directions) = self.v.shape, self.axes.shape
@@ -58,12 +58,13 @@ class Whitening:
         check_shape("shares", self.shares, directions)
 
     def whiten(self, residual: Tensor) -> Tensor:
-        """Scale residuals (B, 3, h, w) so that a step removes each part of them at one rate."""
-        B, values = len(residual), len(self.axes)
-        flat = residual.flatten(1)[:, None]  # (B, 1, P): row by row, whatever the others are
-        along = torch.bmm(flat, self.axes.expand(B, -1, -1)) * self.shares  # (B, 1, R)
-        rest = flat - torch.bmm(along, self.axes.T.expand(B, -1, -1))
-        return (rest * (VALUES / values)).view_as(residual)
+        """Scale residuals (B, 3, h, w) so that a step removes each part of them at one rate.
+
+        This is (C + damping)^-1 r, with the covariance C of the pictures.
+        """
+        # row by row: in a product of matrices rounding would depend on how many rows there are
+        rest = [r - self.axes @ (self.shares * (r @ self.axes)) for r in residual.flatten(1)]
+        return (torch.stack(rest) / self.damping).view_as(residual)
 
 
 def whitening_of(
@@ -81,12 +82,12 @@ def whitening_of(
     v = bank.v.float()
     centred, moved = y - y.mean(0), v - v.mean(0)
     variances, axes = _principal(centred)
-    per_value = VALUES / y.shape[1]
+    damping, gain_damping = (share * y.var(0).sum().item() for share in (DAMPING, GAIN_DAMPING))
     cross = moved.T @ centred / (len(y) - 1)  # (D, P)
-    gain = cross - cross @ axes * _shares(variances, GAIN_DAMPING) @ axes.T
+    gain = cross - cross @ axes * _shares(variances, gain_damping) @ axes.T
     return Whitening(
-        v, y, gain * (per_value / GAIN_DAMPING), radius_map(prior),
-        axes.contiguous().to(device), _shares(variances, DAMPING).to(device),
+        v, y, gain / gain_damping, radius_map(prior),
+        axes.contiguous().to(device), _shares(variances, damping).to(device), damping,
     )  # fmt: skip
 
 
@@ -101,13 +102,13 @@ def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
     """Variances (R,) and directions (P, R) in which samples (N, P) of mean 0 vary."""
     samples, values = centred.shape
-    scaled = centred.double() * (VALUES / values / (samples - 1)) ** 0.5
+    scaled = centred.double() / (samples - 1) ** 0.5
     if values <= samples:
         variances, axes = torch.linalg.eigh(scaled.T @ scaled)
     else:  # the same, from the smaller matrix
         variances, mixes = torch.linalg.eigh(scaled @ scaled.T)
-        axes = scaled.T @ mixes / variances.clamp(min=NEGLIGIBLE**2).sqrt()
-    is_large = variances > NEGLIGIBLE
+        axes = scaled.T @ mixes / variances.abs().sqrt()
+    is_large = variances > NEGLIGIBLE * variances.sum()
     return variances[is_large].float(), axes[:, is_large].float()
 
 

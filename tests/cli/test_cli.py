@@ -184,6 +184,7 @@ def test_what_stops_a_run_is_one_line_and_exit_status_1(small, arguments, messag
     ("arguments", "message"),
     [
         (("--loss", "1*L9"), "got loss term '1*L9'"),
+        (("--loss", "1*L1"), "other losses need the method 'descent'"),
         (("--steps", "0"), "got steps 0, expected 1 or more"),
         (("-n", "0"), "got candidates 0, expected 1 or more"),
         (("--low-res", "small"), "'small' is neither 'auto' nor a whole number from 1"),
@@ -228,13 +229,15 @@ def test_every_option_arrives(monkeypatch):
         monkeypatch,
         *("-n", "7", "--seed", "5", "--low-res", "24", "--align", "never", "--faces", "largest"),
         *("--kernel", "area", "--steps", "9", "--step-size", "0.1", "--tolerance", "0.01"),
-        *("--loss", "1*L1", "--noise", "zero", "--tile-latent", "--batch-size", "3"),
-        *("--format", "webp", "--overwrite", "--no-report", "--device", "cpu", "--generator", "g"),
+        *("--method", "descent", "--loss", "1*L1", "--noise", "zero", "--tile-latent"),
+        *("--batch-size", "3", "--format", "webp", "--overwrite", "--no-report"),
+        *("--device", "cpu", "--generator", "g"),
         *("--fail-fast", "--shard", "2/8", "--workers", "3", "--ray", "auto"),
     )  # fmt: skip
     assert method.face == FaceSettings("never", "largest", 24, "area")
     search = method.search
     assert (search.steps, search.step_size, search.tolerance) == (9, 0.1, 0.01)
+    assert search.method == "descent"
     assert (search.loss.l2, search.loss.l1, search.loss.geocross) == (0, 1, 0)
     assert (search.noise, search.tile_latent) == ("zero", True)
     assert output.run == RunSettings(3, "webp", True, True, Shard(2, 8))

@@ -154,12 +154,18 @@ def test_fit_keeps_the_prior_and_the_bank(ada):
     assert result.exit_code == 0, result.stderr
     first, second, third = result.stdout.splitlines()
     assert first.startswith("prior of ada-plain: mean in [")
-    assert second == "bank of 20 starting points"
+    assert second == "bank of 20 samples"
     assert third == f"kept under '{cache_dir()}'"
     (prior,), (bank,) = (list((cache_dir() / kind).iterdir()) for kind in ("priors", "banks"))
     assert set(load_file(prior)) == {"mean", "std", "covariance"}
     assert load_file(bank)["pictures"].shape == (20, 3, 32, 32)
     assert prior.name == bank.name
+
+
+def test_a_bank_too_small_to_tell_anything_is_refused(ada):
+    result = weights("fit", ada, "--bank", 19)
+    assert result.exit_code == 1
+    assert "a bank of 19 samples says too little: --bank takes 20 or more, or 0" in result.stderr
 
 
 def test_a_bad_file_is_one_line_and_exit_status_1(tmp_path):

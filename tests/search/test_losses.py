@@ -40,7 +40,7 @@ def test_total_weighs_the_terms():
     target, low_res = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5)
     ws = torch.eye(8)[None, :2]
     weights = LossWeights(l2=2, l1=3, geocross=5)
-    got = total_loss(low_res, target, ws, SearchSettings(loss=weights))
+    got = total_loss(low_res, target, ws, SearchSettings(method="descent", loss=weights))
     want = 2 * 0.25 + 3 * 10 * 0.5 + 5 * geocross(ws).item()
     assert got.tolist() == pytest.approx([want])
 
@@ -48,7 +48,10 @@ def test_total_weighs_the_terms():
 def test_clamping_is_for_each_picture_alone():
     """The first tool clamped, summed, and compared the sum: a batch of two never met it."""
     settings = replace(
-        SearchSettings(), clamp_misfit=True, tolerance=1e-2, loss=LossWeights(1, 0, 0)
+        SearchSettings(method="descent"),
+        clamp_misfit=True,
+        tolerance=1e-2,
+        loss=LossWeights(1, 0, 0),
     )
     target = torch.zeros(2, 3, 2, 2)
     low_res = torch.stack([torch.full((3, 2, 2), 0.01), torch.full((3, 2, 2), 0.2)])

@@ -25,22 +25,23 @@ def linear():
 
 
 def test_residuals_are_divided_by_what_the_generator_varies(linear):
-    """Along an axis in which pictures have variance c a residual shrinks by 1 / (1 + c)."""
+    """Along an axis in which pictures have variance c, by c and the damping."""
     _, response, known = linear
-    covariance, axes = torch.linalg.eigh(response.T @ response / DAMPING)
+    variances, axes = torch.linalg.eigh(response.T @ response)
+    damping = DAMPING * variances.sum()
     strongest, none = axes[:, -1].view(1, 3, SIDE, SIDE), axes[:, 0].view(1, 3, SIDE, SIDE)
-    want = strongest / (1 + covariance[-1])
     # 4000 samples know a variance to 4 sqrt(2 / 4000) = 9 %
-    assert torch.allclose(known.whiten(strongest), want, atol=0.1 * want.abs().max().item())
-    assert torch.allclose(known.whiten(none), none, atol=1e-3)
+    want = strongest / (variances[-1] + damping)
+    assert (known.whiten(strongest) - want).norm() < 0.1 * want.norm()
+    assert (known.whiten(none) - none / damping).norm() < 0.1 / damping
 
 
 def test_the_gain_is_that_of_the_conditional_mean(linear):
     """E[v | picture] of a linear Gaussian model: response (response^T response + damping)^-1."""
     _, response, known = linear
-    want = response @ torch.linalg.inv(
-        response.T @ response + GAIN_DAMPING * torch.eye(response.shape[1])
-    )
+    covariance = response.T @ response
+    damping = GAIN_DAMPING * covariance.trace()
+    want = response @ torch.linalg.inv(covariance + damping * torch.eye(len(covariance)))
     assert (known.gain - want).norm() < 0.1 * want.norm()
 
 
@@ -57,6 +58,21 @@ def test_a_start_is_no_further_out_than_samples_are(linear):
     target = (0.5 + torch.full((D,), 40.0) @ response).view(3, SIDE, SIDE)
     start = conditioned(known, target, rng_for(0, "p", 1, 1), drawn=4)
     assert (start @ known.radius).square().mean().item() == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("side", [3, SIDE])
+def test_few_samples_and_many_values_give_the_same_as_many_and_few(side):
+    """A bank repeated four times has the same covariance, and goes the other way about it."""
+    rng = torch.Generator().manual_seed(1)
+    few = Bank(torch.randn(40, D, generator=rng), torch.rand(40, 3, SIDE, SIDE, generator=rng))
+    prior = LatentPrior(torch.zeros(D), torch.ones(D))
+    # repeated, a variance is divided by 4 x 40 - 1 instead of 4 x (40 - 1): 2 % less
+    many = Bank(few.v.repeat(4, 1), few.pictures.repeat(4, 1, 1, 1))
+    one, two = (whitening_of(bank, prior, (side, side)) for bank in (few, many))
+    residual = torch.rand(2, 3, side, side, generator=rng) - 0.5
+    want = one.whiten(residual)
+    assert (two.whiten(residual) - want).norm() < 0.03 * want.norm()
+    assert (two.gain - one.gain).norm() < 0.03 * one.gain.norm()
 
 
 def test_correlated_coordinates_are_told_apart():
