@@ -185,7 +185,11 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, object]]:
     judge = Judge(generator)
     faces = load_faces(args.folder, generator.network.resolution, args.faces)
     results: dict[str, dict[str, object]] = {}
+    if args.earlier:
+        results["published"] = json.loads(args.earlier.read_text())["published"]
     for name, search in METHODS.items():
+        if name in results:
+            continue
         run(generator, replace(search, steps=2), [Job(faces[0], 1)] * 2, 2)  # warm-up
         figures: dict[str, object] = {"settings": asdict(search)}
         several = [Job(face, k) for face in faces[: args.several] for k in (2, 3)]
@@ -338,6 +342,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--alone", type=int, default=6, help="faces searched for one by one")
     parser.add_argument("--several", type=int, default=4, help="faces with three candidates")
     parser.add_argument("--out", type=Path, default=Path("benchmark.json"))
+    parser.add_argument("--earlier", type=Path, help="take the published search from this JSON")
     parser.add_argument("--plot", type=Path, help="picture of error over time; needs matplotlib")
     parser.add_argument("--sheets", type=Path, help="folder for pictures of what was found")
     parser.add_argument("--step-cost", action="store_true", help="one step at 1024 px instead")

@@ -8,6 +8,7 @@ one gradient, as a step of the descent does:
 M whitens: it divides a residual by what the generator varies anyway, known from a bank of samples
 (`whitening`), and the mixing learns from the last few steps how the residual answers to moves
 (`anderson`). It begins at a sample of the bank, moved to where the target is expected.
+A search that gets lost goes back to the best it had, and on from there in shorter moves.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from pulse.search.start import Start, random_noise
 from pulse.search.whitening import Whitening, conditioned, whitening_of
 from pulse.settings import SearchSettings
 
-DRAWN = 32  # samples of the bank, of which a start takes the nearest
-
 # Length of a move for each unit of step_size. One style for all layers answers to a change about
 # as much as the layers' own styles do together, and takes shorter moves.
 LENGTH, LENGTH_TILED = 6.25, 2.5
+
+# A search is lost when its error is this many times the lowest it had, or when so many steps have
+# brought none lower: the mixing has learned from too far away.
+LOST, PATIENCE = 4.0, 8
 
 
 class Mixing(SlotSearch):
@@ -52,11 +55,13 @@ class Mixing(SlotSearch):
         self.bank = bank
         self.radii = [norms(x) for x in self.variables]
         self.length = settings.step_size * (LENGTH_TILED if settings.tile_latent else LENGTH)
+        self.lengths = [self.length] * slots
+        self.idle = [0] * slots  # steps since the lowest error
 
     def draw_start(self, target: Tensor, rng: torch.Generator) -> Start:
         """A sample of the bank, moved towards the target, one style for all layers."""
         known = self.known((target.shape[1], target.shape[2]))
-        v = conditioned(known, target, rng, DRAWN)  # (D,)
+        v = conditioned(known, target, rng)  # (D,)
         layers = self.variables[0].shape[1]
         return Start(
             v.expand(1, layers, -1).clone(), random_noise(rng, self.G.noise_sizes, self.settings)
@@ -72,8 +77,12 @@ class Mixing(SlotSearch):
         for value, x, radius in zip(variables, self.variables, self.radii, strict=True):
             x[slot] = value[0]
             radius[slot] = norms(value)[0]
+        self.lengths[slot], self.idle[slot] = self.length, 0
+        self._forget(slot)
+
+    def _forget(self, slot: int) -> None:
         for history in self._histories.values():
-            history.forget(torch.tensor([slot]))
+            history.forget(torch.tensor([slot], device=self.G.device))
 
     def _group(self) -> None:
         super()._group()
@@ -106,8 +115,9 @@ class Mixing(SlotSearch):
         # the gradient of <A(G(v)), M r> with M r held is J^T M r
         gradients = torch.autograd.grad(along, variables)
 
-        self._keep_best(x.detach(), ws.detach(), [n.detach() for n in variables])
+        errors = self._keep_best(x.detach(), ws.detach(), [n.detach() for n in variables])
         self._move(gradients, residuals)
+        self._go_back(errors)
         losses = x.new_zeros(self.slots)
         for group, r in zip(self.groups, residuals, strict=True):
             losses[group.slots] = r.square().mean((1, 2, 3))
@@ -117,7 +127,8 @@ class Mixing(SlotSearch):
     def _move(self, gradients: tuple[Tensor, ...], residuals: list[Tensor]) -> None:
         """Mix the moves of every slot, and go back to the spheres."""
         at = torch.cat([x.flatten(1) for x in self.variables], 1)
-        move = self.length * torch.cat([g.flatten(1) for g in gradients], 1)
+        move = torch.cat([g.flatten(1) for g in gradients], 1)
+        move = move * at.new_tensor(self.lengths)[:, None]
         for group, r in zip(self.groups, residuals, strict=True):
             rows = at.new_zeros(self.slots, r[0].numel())
             rows[group.slots] = r.flatten(1)
@@ -129,3 +140,18 @@ class Mixing(SlotSearch):
         ):
             x.copy_(moved.view_as(x))
             x.div_(norms(x)).mul_(radius)
+
+    @torch.no_grad()
+    def _go_back(self, errors: Tensor) -> None:
+        """Put lost searches where they were best, with nothing remembered and half the length."""
+        pairs = list(zip(errors.tolist(), self.best.errors.tolist(), strict=True))
+        best = [self.best.v[:, : self.variables[0].shape[1]], *self.best.noise_maps]
+        for slot in self.active:
+            error, lowest = pairs[slot]
+            self.idle[slot] = self.idle[slot] + 1 if error > lowest else 0
+            if error > LOST * lowest or self.idle[slot] >= PATIENCE:
+                for x, kept in zip(self.variables, best, strict=False):
+                    x[slot] = kept[slot]
+                self.lengths[slot] /= 2
+                self.idle[slot] = 0
+                self._forget(slot)

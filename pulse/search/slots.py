@@ -203,13 +203,16 @@ class SlotSearch(ABC):
         ]
 
     @torch.no_grad()
-    def _keep_best(self, x: Tensor, ws: Tensor, variables: list[Tensor]) -> None:
+    def _keep_best(self, x: Tensor, ws: Tensor, variables: list[Tensor]) -> Tensor:
         """Count the step, and remember the pictures that fit better than any before.
 
         Args:
             x: (slots, 3, H, W) what was drawn.
             ws: (slots, L or 1, D) from which styles.
             variables: and from which v and noise maps.
+
+        Returns:
+            (slots,) the errors of what was drawn; infinity for slots that are not in use.
         """
         saved = round_to_8_bits(x)  # the error is that of what would be saved
         errors = x.new_full((self.slots,), torch.inf)
@@ -227,6 +230,7 @@ class SlotSearch(ABC):
             kept[rows] = noise[rows]
         self.best.steps.add_(1)
         self.taken = [steps + 1 for steps in self.taken]
+        return errors
 
     def _pick(self, x: Tensor, slots: list[int]) -> Tensor:
         """The rows of some slots; all of them without a copy."""

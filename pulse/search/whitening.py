@@ -127,22 +127,21 @@ def radius_map(prior: LatentPrior) -> Tensor:
     return (axes / variances.clamp(min=SMALLEST_VARIANCE).sqrt()).float()
 
 
-def conditioned(known: Whitening, target: Tensor, rng: torch.Generator, drawn: int) -> Tensor:
+def conditioned(known: Whitening, target: Tensor, rng: torch.Generator) -> Tensor:
     """One answer to a target were the generator linear: where to begin the search for it.
 
     Args:
         known: of the generator, at the target's size.
         target: (3, h, w) float in [0, 1].
-        rng: chooses the samples among which the nearest is taken.
-        drawn: how many those are: many begin nearer to the target, few further from each other.
+        rng: chooses the sample. The nearest of several would be no better a place to begin:
+            it takes as many steps, and candidates are more alike.
 
     Returns:
         v (D,), as far from the mean as samples of the prior are.
     """
     y = target.flatten().cpu()
-    some = torch.randperm(len(known.v), generator=rng)[:drawn]
-    nearest = some[(known.pictures[some] - y).square().mean(1).argmin()]
-    v = known.v[nearest] + known.gain @ (y - known.pictures[nearest])
+    i = int(torch.randint(len(known.v), (), generator=rng))
+    v = known.v[i] + known.gain @ (y - known.pictures[i])
     # the move lengthens v where the target is unlike any sample; the sphere is where faces are
     length = (v @ known.radius).square().mean().sqrt()
     return v / length.clamp(min=1)

@@ -49,14 +49,14 @@ def test_a_target_of_a_linear_generator_is_met_at_once(linear):
     _, response, known = linear
     truth = torch.tensor([0.5, -0.5, 0.3, 0.8, -0.1])
     target = (0.5 + truth @ response).view(3, SIDE, SIDE)
-    start = conditioned(known, target, rng_for(0, "p", 1, 1), drawn=4)
+    start = conditioned(known, target, rng_for(0, "p", 1, 1))
     assert torch.allclose(start, truth, atol=0.1)
 
 
 def test_a_start_is_no_further_out_than_samples_are(linear):
     _, response, known = linear
     target = (0.5 + torch.full((D,), 40.0) @ response).view(3, SIDE, SIDE)
-    start = conditioned(known, target, rng_for(0, "p", 1, 1), drawn=4)
+    start = conditioned(known, target, rng_for(0, "p", 1, 1))
     assert (start @ known.radius).square().mean().item() == pytest.approx(1, rel=1e-4)
 
 
@@ -98,7 +98,7 @@ def test_candidates_start_nearer_than_samples_and_apart_from_each_other(embedded
     with torch.no_grad():
         target = A(G.render(G.broadcast(G.mapping(z)), G.zero_noise()).clamp(0, 1))
         v = torch.stack([
-            conditioned(known, target[0], rng_for(0, "p", 1, k), drawn=16) for k in range(1, 5)
+            conditioned(known, target[0], rng_for(0, "p", 1, k)) for k in range(1, 5)
         ])  # fmt: skip
         x = A(G.render(G.broadcast(prior.to_w(v)), G.zero_noise()).clamp(0, 1))
     of_samples = (known.pictures - target.flatten()).square().mean(1).median()
