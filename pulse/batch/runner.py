@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pulse.batch.batch_size import BatchSize, measure_batch_size
 from pulse.batch.jobs import OutputFolders, Source, list_sources
@@ -26,7 +25,9 @@ from pulse.batch.paste import Paster, Together
 from pulse.batch.plan import Plan, PlannedPicture
 from pulse.batch.reader import Prepared, Reader
 from pulse.batch.run_file import RunFile, identity_of
+from pulse.batch.searcher import Searcher, SearcherFactory
 from pulse.batch.summary import Summary
+from pulse.batch.watcher import Watcher
 from pulse.candidates import Candidate, Job
 from pulse.errors import PulseError
 from pulse.faces.prepare import Face
@@ -36,58 +37,10 @@ from pulse.latents import LatentFiles
 from pulse.lock import locked_at_once
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
-from pulse.search.slots import Progress
 from pulse.settings import RunSettings, UpscaleSettings
 
 LOCK_NAME = ".lock"
 MOST_THREADS = 8  # for reading, and as many for writing
-
-
-class Searcher(Protocol):
-    """Jobs in, candidates out: one device or many.
-
-    Attributes:
-        batch_size: searches at a time on each device.
-    """
-
-    batch_size: int
-
-    def __len__(self) -> int:
-        """Jobs that have no answer yet."""
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether there should be more jobs in the queue."""
-
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Put jobs into the queue."""
-
-    def advance(self) -> list[tuple[Job, Candidate]]:
-        """Search until at least one job has its answer."""
-
-    def close(self) -> None:
-        """Stop what was started."""
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """What a caller may want to hear of while a run goes on; every one may be left out.
-
-    Attributes:
-        on_total: number of pictures, once they are listed.
-        on_faces: a picture turned out to have this many faces.
-        on_step: a step of the search.
-        on_record: a record was written.
-        on_face_done: a face, or a picture without one, is finished.
-        on_warning: something to tell the user, one line.
-    """
-
-    on_total: Callable[[int], None] = lambda _total: None
-    on_faces: Callable[[int], None] = lambda _count: None
-    on_step: Callable[[Progress], None] = lambda _progress: None
-    on_record: Callable[[Record], None] = lambda _record: None
-    on_face_done: Callable[[], None] = lambda: None
-    on_warning: Callable[[str], None] = lambda _text: None
 
 
 @dataclass
@@ -106,10 +59,6 @@ class OpenFace:
     def is_whole(self) -> bool:
         """Whether no candidate is missing."""
         return len(self.found) == len(self.work.missing)
-
-
-SearcherFactory = Callable[[Pretrained, UpscaleSettings, int | None, int], Searcher]
-"""Makes what searches, with a batch size, or None and the number of searches there is work for."""
 
 
 class Runner:

@@ -18,7 +18,9 @@ import click
 from tqdm import tqdm
 
 from pulse.batch.journal import JOURNAL_NAME, Record
-from pulse.batch.runner import Runner, SearcherFactory, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.searcher import SearcherFactory
+from pulse.batch.watcher import Watcher
 from pulse.cli.bars import show_on
 from pulse.cli.exit_status import INTERRUPTED
 from pulse.cli.options import Output, Where

@@ -11,7 +11,8 @@ import pytest
 from picture_files import as_nobody
 
 from pulse.batch.journal import Journal
-from pulse.batch.runner import Runner, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.watcher import Watcher
 from pulse.settings import SearchSettings, UpscaleSettings
 
 SETTINGS = UpscaleSettings(candidates=1, search=SearchSettings(steps=1))

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 import pulse
 from pulse.batch.jobs import OutputFolders, Source
 from pulse.batch.journal import Journal
-from pulse.batch.runner import Runner, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.watcher import Watcher
 from pulse.errors import PulseError
 from pulse.images import read_origin, read_picture, to_tensor
 from pulse.latents import FORMAT, write_latents

@@ -13,7 +13,8 @@ from helpers import tree_of
 from PIL import Image
 
 from pulse.batch.journal import Journal
-from pulse.batch.runner import Runner, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.watcher import Watcher
 from pulse.errors import PulseError
 from pulse.lock import locked_at_once
 from pulse.settings import RunSettings, SearchSettings, UpscaleSettings

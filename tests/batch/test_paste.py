@@ -13,7 +13,8 @@ from PIL import Image
 from pulse.batch.jobs import OutputFolders, Source
 from pulse.batch.journal import Journal
 from pulse.batch.paste import DESCRIPTION
-from pulse.batch.runner import Runner, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.watcher import Watcher
 from pulse.errors import PulseError
 from pulse.images import read_origin, read_picture
 from pulse.images.info import read_info

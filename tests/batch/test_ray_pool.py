@@ -12,7 +12,8 @@ from helpers import tree_of
 from PIL import Image
 
 from pulse.batch.ray_pool import RayPool, Share, _shares
-from pulse.batch.runner import Runner, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.watcher import Watcher
 from pulse.errors import DeviceError, PulseError
 from pulse.settings import (
     KeepSettings,

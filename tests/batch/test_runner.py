@@ -14,7 +14,8 @@ from helpers import tree_of
 from PIL import Image
 
 from pulse.batch.journal import Journal
-from pulse.batch.runner import Runner, Watcher
+from pulse.batch.runner import Runner
+from pulse.batch.watcher import Watcher
 from pulse.errors import PulseError
 from pulse.images import read_origin
 from pulse.settings import FaceSettings, RunSettings, SearchSettings, Shard, UpscaleSettings
