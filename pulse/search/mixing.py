@@ -32,7 +32,7 @@ LENGTH, LENGTH_TILED = 6.25, 2.5
 
 # A search is lost when its error is this many times the lowest it had, or when so many steps have
 # brought none lower: the mixing has learned from too far away.
-LOST, PATIENCE = 4.0, 8
+LOST, PATIENCE = 2.0, 5
 
 
 class Mixing(SlotSearch):
@@ -143,7 +143,7 @@ class Mixing(SlotSearch):
 
     @torch.no_grad()
     def _go_back(self, errors: Tensor) -> None:
-        """Put lost searches where they were best, with nothing remembered and half the length."""
+        """Put lost searches where they were best, remembering nothing, with shorter moves."""
         pairs = list(zip(errors.tolist(), self.best.errors.tolist(), strict=True))
         best = [self.best.v[:, : self.variables[0].shape[1]], *self.best.noise_maps]
         for slot in self.active:
@@ -152,6 +152,6 @@ class Mixing(SlotSearch):
             if error > LOST * lowest or self.idle[slot] >= PATIENCE:
                 for x, kept in zip(self.variables, best, strict=False):
                     x[slot] = kept[slot]
-                self.lengths[slot] /= 2
+                self.lengths[slot] /= 4
                 self.idle[slot] = 0
                 self._forget(slot)
