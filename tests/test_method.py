@@ -34,7 +34,7 @@ def test_the_result_holds_what_was_searched_for_and_found(result, path):
     for candidate in result.candidates:
         assert candidate.image.shape == (3, 128, 128)
         assert candidate.latent.shape == (12, 512)
-        assert candidate.steps == 6
+        assert 1 <= candidate.steps <= 6
 
 
 def test_the_error_is_that_of_the_picture(result):

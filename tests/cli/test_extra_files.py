@@ -32,6 +32,7 @@ def names(folder):
 
 
 USUAL = {"candidate-01.png", "candidate-02.png", "low_res.png", "sheet.png"}
+USUAL |= {"downscaled.png", "disagreement.png"}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_signed_pictures_are_told_in_plain_words(pulse, tmp_path, format_):
         assert "From PULSE. Imagined face, drawn by a neural network: not a photograph" in told
         assert "Generator: ada-plain (SHA-256 " in told
         assert "Seed 0, picture " in told
-        assert "search (steps 2, " in told
+        assert "search (method mixing, steps 2, " in told
         assert "Digital source type: made by a neural network (trainedAlgorithmicMedia)." in told
         assert f"Signed (C2PA) in the name of {certificates.ISSUER}; unchanged since;" in told
         assert "It claims: made by a neural network (trainedAlgorithmicMedia)." in told

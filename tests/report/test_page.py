@@ -299,7 +299,9 @@ def test_upscale_writes_the_page_unless_told_not_to(data, folder, out):
         UpscaleSettings(search=PUBLISHED),
         UpscaleSettings(search=replace(PUBLISHED, steps=40, tolerance=1e-3, tile_latent=True)),
         UpscaleSettings(
-            search=SearchSettings(step_size=0.1, noise="zero", loss=LossWeights(0, 1.5, 0.05))
+            search=SearchSettings(
+                method="descent", step_size=0.1, noise="zero", loss=LossWeights(0, 1.5, 0.05)
+            )
         ),
     ],
 )
