@@ -92,6 +92,13 @@ class FaceWriter:
         Raises:
             PulseError: if a file cannot be written.
         """
+        try:
+            return self._write(work, candidates)
+        except (OSError, PulseError):
+            self._check_place()  # a lost folder shows first in whatever was being written
+            raise
+
+    def _write(self, work: FaceWork, candidates: Sequence[Candidate]) -> list[Record]:
         folder = self.out / self._folder(work)
         self._make_folder(folder)
         # a sheet shows every candidate or is not there: an older one would pass for finished
@@ -117,17 +124,21 @@ class FaceWriter:
             return [self.record(work.planned, "failed", reason=f"not pasted back: {error}")]
         return []
 
-    def _make_folder(self, folder: Path) -> None:
-        """Make a face's folder, and clear it of what a killed run left half-written.
+    def _check_place(self) -> None:
+        """See that the output folder is there: it is not made anew without its journal.
 
         Raises:
-            PulseError: if the output folder was lost: it is not made anew without its journal.
+            PulseError: if it was lost.
         """
         if not (self.out / RUN_NAME).exists():
             raise PulseError(
                 f"the output folder {printable_path(self.out)} was removed or replaced during the "
                 "run; bring it back, or run the same command again to begin anew"
             )
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a face's folder, and clear it of what a killed run left half-written."""
+        self._check_place()
         make_folder(folder)
         remove_partial_files(folder)
 
