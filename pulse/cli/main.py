@@ -54,6 +54,11 @@ Examples:
   pulse align photos/ -o faces
   pulse align photo.jpg -o faces --low-res 16 --faces largest
 """
+INFO_EXAMPLES = """\b
+Examples:
+  pulse info pulse-out/face/candidate-01.png
+  pulse info pulse-out/face/candidate-01.png photo.jpg --json
+"""
 REPORT_EXAMPLES = """\b
 Examples:
   pulse report pulse-out
@@ -182,7 +187,7 @@ def align(ctx: click.Context, inputs: tuple[Path, ...], out: Path, size: int, ov
     ctx.exit(SOME_FAILED if failures else 0)
 
 
-@main.command()
+@main.command(epilog=INFO_EXAMPLES)
 @click.argument("files", nargs=-1, required=True, type=InputPath, metavar="FILE...")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.pass_context

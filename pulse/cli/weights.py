@@ -9,13 +9,49 @@ import click
 
 InputPath = click.Path(path_type=Path)
 
+WEIGHTS_EXAMPLES = """\b
+Examples:
+  pulse weights list
+  pulse weights get stylegan2-ada-ffhq-1024
+"""
+LIST_EXAMPLES = """\b
+Examples:
+  pulse weights list
+  pulse weights list --json
+"""
+INFO_EXAMPLES = """\b
+Examples:
+  pulse weights info portraits-128
+  pulse weights info my-generator.pkl --json
+"""
+GET_EXAMPLES = """\b
+Examples:
+  pulse weights get stylegan2-ada-ffhq-1024
+  pulse weights get stylegan1-ffhq-1024
+"""
+CONVERT_EXAMPLES = """\b
+Examples:
+  pulse weights convert my-generator.pkl -o my-generator.safetensors
+  pulse weights convert synthesis.pt -o face.safetensors --licence CC-BY-NC-4.0
+"""
+FIT_EXAMPLES = """\b
+Examples:
+  pulse weights fit my-generator.pkl
+  pulse weights fit my-generator.pkl --bank 2000
+"""
+PATH_EXAMPLES = """\b
+Examples:
+  pulse weights path
+  pulse weights path --help
+"""
 
-@click.group()
+
+@click.group(epilog=WEIGHTS_EXAMPLES)
 def weights() -> None:
     """List, inspect, download and convert generators."""
 
 
-@weights.command("list")
+@weights.command("list", epilog=LIST_EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_(as_json: bool) -> None:
     """List the generators that PULSE knows by name."""
@@ -25,7 +61,7 @@ def list_(as_json: bool) -> None:
     click.echo(json.dumps(rows) if as_json else table(rows))
 
 
-@weights.command()
+@weights.command(epilog=INFO_EXAMPLES)
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--tensors", is_flag=True, help="List every tensor with its shape too.")
@@ -46,7 +82,7 @@ def info(source: str, as_json: bool, tensors: bool) -> None:
         click.echo(f"  {line}")
 
 
-@weights.command()
+@weights.command(epilog=GET_EXAMPLES)
 @click.argument("name")
 def get(name: str) -> None:
     """Download a generator, or go on with a download that was cut short."""
@@ -55,7 +91,7 @@ def get(name: str) -> None:
     click.echo(f"{name} is in '{download_entry(name)}'.")
 
 
-@weights.command()
+@weights.command(epilog=CONVERT_EXAMPLES)
 @click.argument("source", metavar="NAME|FILE")
 @click.option("-o", "--out", type=InputPath, required=True, help="File to write (.safetensors).")
 @click.option("--licence", help="Licence of the weights, kept in the file.")
@@ -71,7 +107,7 @@ def convert(source: str, out: Path, licence: str | None, overwrite: bool) -> Non
     click.echo(f"{source} ({loaded.format}) -> {out}, every tensor and a picture compared.")
 
 
-@weights.command()
+@weights.command(epilog=FIT_EXAMPLES)
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--samples", type=click.IntRange(min=1000), default=100_000, show_default=True,
               help="Styles to fit the prior with.")  # fmt: skip
@@ -85,7 +121,7 @@ def fit(source: str, samples: int, bank: int, class_index: int | None) -> None:
     click.echo(fit_and_tell(source, samples, bank, class_index))
 
 
-@weights.command()
+@weights.command(epilog=PATH_EXAMPLES)
 def path() -> None:
     """Print the folder of downloaded generators."""
     from pulse.files import cache_dir

@@ -332,6 +332,24 @@ def test_help_ends_with_examples_that_the_command_takes(name, monkeypatch):
         assert result.exit_code == 0, (example, result.output)
 
 
+@pytest.mark.parametrize(
+    "name", ["info", *(f"weights {n}" for n in ("list", "info", "get", "convert", "fit", "path"))]
+)
+def test_other_commands_have_examples_that_parse(name):
+    """Only parsed: they read and fetch files that are not here."""
+    text = CliRunner().invoke(main, [*name.split(), "--help"]).stdout
+    examples = re.findall(r"^    (pulse .*?)(?:  .*)?$", text, re.MULTILINE)
+    assert len(examples) >= 2
+    command = main
+    for word in name.split():
+        command = command.commands[word]
+    for example in examples:
+        assert example.startswith(f"pulse {name}")
+        arguments = example.removeprefix(f"pulse {name}").split()
+        if "--help" not in arguments:
+            command.make_context(name, arguments)
+
+
 def test_the_shell_completes_commands_and_options():
     def completions(words):
         result = subprocess.run(
