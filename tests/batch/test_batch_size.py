@@ -34,6 +34,12 @@ def test_it_grows_while_each_search_gets_cheaper(monkeypatch, small_generator):
     assert (best, tried) == (8, [1, 2, 4, 8, 16])
 
 
+def test_a_few_go_together_even_where_that_gains_nothing(monkeypatch, small_generator):
+    """Batches of 4 and more round alike where smaller ones do not."""
+    assert measured(monkeypatch, small_generator, lambda _: 1.0) == (4, [1, 2, 4, 8])
+    assert measured(monkeypatch, small_generator, lambda _: 1.0, most=2) == (2, [1, 2])
+
+
 def test_there_is_no_more_than_the_work_needs(monkeypatch, small_generator):
     assert measured(monkeypatch, small_generator, lambda n: 1 / n, most=4) == (4, [1, 2, 4])
     assert measured(monkeypatch, small_generator, lambda n: 1 / n, most=5)[0] == 8  # not 4 and 1
