@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 from pulse.errors import PulseError
+from pulse.files import printable_path
 
 RUN_NAME = "run.json"
 JOURNAL_NAME = "journal.jsonl"
@@ -219,6 +220,14 @@ class JournalIndex:
         return list(latest.values())
 
 
+def lost_folder(out: Path) -> PulseError:
+    """What to tell the user whose output folder is no longer the one that the run began with."""
+    return PulseError(
+        f"the output folder {printable_path(out)} was removed or replaced during the run; "
+        "bring it back, or run the same command again to begin anew"
+    )
+
+
 class JournalWriter:
     """A journal open for records to be added.
 
@@ -264,15 +273,9 @@ class JournalWriter:
         try:
             there = self.path.stat()
         except OSError as error:
-            raise self._lost() from error
+            raise lost_folder(self.path.parent) from error
         if not os.path.samestat(there, os.fstat(self._file.fileno())):
-            raise self._lost()
-
-    def _lost(self) -> PulseError:
-        return PulseError(
-            f"the output folder {self.path.parent} was removed or replaced during the run; "
-            "bring it back, or run the same command again to begin anew"
-        )
+            raise lost_folder(self.path.parent)
 
     def _failure(self, reason: str | None) -> PulseError:
         return PulseError(

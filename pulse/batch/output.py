@@ -20,13 +20,14 @@ from pulse.batch.journal import (
     SHEET_NAME,
     Record,
     Status,
+    lost_folder,
 )
 from pulse.batch.paste import Paster, Together, remove_pasted
 from pulse.batch.plan import PlannedPicture
 from pulse.candidates import Candidate, origin_of
 from pulse.errors import PictureError, PulseError
 from pulse.faces.prepare import Face
-from pulse.files import make_folder, printable_path, remove_partial_files
+from pulse.files import make_folder, remove_partial_files
 from pulse.images import read_picture, to_image, to_tensor, write_picture
 from pulse.images.credentials import Sign, Signer
 from pulse.pretrained import Pretrained
@@ -131,10 +132,7 @@ class FaceWriter:
             PulseError: if it was lost.
         """
         if not (self.out / RUN_NAME).exists():
-            raise PulseError(
-                f"the output folder {printable_path(self.out)} was removed or replaced during the "
-                "run; bring it back, or run the same command again to begin anew"
-            )
+            raise lost_folder(self.out)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a face's folder, and clear it of what a killed run left half-written."""
