@@ -21,6 +21,7 @@ from pulse.cli.options import (
 )
 from pulse.cli.weights import weights
 from pulse.errors import PulseError
+from pulse.memory import keep_freed_memory
 from pulse.settings import FaceSettings, UpscaleSettings
 
 InputPath = click.Path(path_type=Path)
@@ -95,6 +96,7 @@ def main(ctx: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):  # as https://no-color.org asks
         ctx.color = False
+    keep_freed_memory()
 
 
 @main.command(epilog=UPSCALE_EXAMPLES)

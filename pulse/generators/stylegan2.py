@@ -66,13 +66,14 @@ class StyledConv(nn.Module):
         weight: Tensor = self.weight
         if is_half(x):
             styles, weight = in_range(styles, weight)
-        demodulation = self.demodulation(styles, weight).to(x.dtype)  # (B, O)
+        # the gain of the activation is taken before it, where it costs no pass over the features
+        gain = self.demodulation(styles, weight) * ACTIVATION_GAIN  # (B, O)
         x = self.convolve(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype))
-        x = x * demodulation[:, :, None, None]
+        bias = (self.bias * ACTIVATION_GAIN).to(x.dtype)
+        x = torch.addcmul(bias[:, None, None], x, gain[:, :, None, None].to(x.dtype))
         if noise is not None:
-            x = x + noise * self.noise_strength
-        x = x + self.bias[:, None, None]
-        return clamped(F.leaky_relu(x, LEAKY_SLOPE) * ACTIVATION_GAIN, self.clamp)
+            x = x.add_((noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype))
+        return clamped(F.leaky_relu_(x, LEAKY_SLOPE), self.clamp)
 
     def demodulation(self, styles: Tensor, weight: Tensor) -> Tensor:
         """What brings each output channel back to unit variance (equation 3): (B, O)."""
