@@ -22,6 +22,7 @@ from pulse.errors import DeviceError
 from pulse.pretrained import Pretrained
 from pulse.search.descent import Descent
 from pulse.search.mixing import Mixing
+from pulse.search.precision import feature_dtype
 from pulse.search.rng import rng_for
 from pulse.search.slots import Found, Progress, SlotSearch
 from pulse.search.start import Start
@@ -172,14 +173,21 @@ class SearchPool:
 
 
 def possible(settings: SearchSettings, generator: Pretrained) -> SearchSettings:
-    """The settings with the method that a generator allows: without a bank, the descent."""
-    return settings if generator.bank is not None else replace(settings, method="descent")
+    """The settings with the method that a generator allows, and the precision that it will have.
+
+    Without a bank, that is the descent, in single precision.
+    """
+    if generator.bank is None or settings.method == "descent":
+        return replace(settings, method="descent", precision="single")
+    is_mixed = feature_dtype(settings.precision, generator.device) == torch.bfloat16
+    return replace(settings, precision="mixed" if is_mixed else "single")
 
 
 def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> SlotSearch:
     """An empty batch of searches by the method that the settings name."""
     G, prior, bank = generator.network, generator.prior, generator.bank
-    if possible(settings, generator).method == "descent" or bank is None:
+    settings = possible(settings, generator)
+    if settings.method == "descent" or bank is None:
         return Descent(G, prior, settings, slots)
     return Mixing(G, prior, settings, slots, bank)
 

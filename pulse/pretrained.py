@@ -22,7 +22,8 @@ from pulse.search.latent import LatentPrior, fit_prior
 from pulse.settings import EMBEDDED
 
 OnProgress = Callable[[int, int], None]
-BANK_SAMPLES = 500  # seconds on the embedded generator; more make hardly a difference
+BANK_SAMPLES = 250  # seconds on the embedded generator; more make hardly a difference
+BANK_TENSORS = ("v", "pictures", "changes")
 SMALLEST_BANK = 20  # fewer tell nothing of what a generator draws
 
 
@@ -185,7 +186,7 @@ def bank_of(
     if bank is not None and samples in (None, len(bank.v)):
         return bank
     bank = fit_bank(network, prior, samples or BANK_SAMPLES, on_progress=on_progress)
-    tensors = {"v": bank.v.half(), "pictures": bank.pictures.half()}
+    tensors = {name: getattr(bank, name).half() for name in BANK_TENSORS}
     _keep(path, tensors)
     return _bank_from(tensors)  # as the next run will read it
 
@@ -238,7 +239,7 @@ def _read_bank(path: Path, network: Generator) -> Bank | None:
 
 
 def _bank_from(tensors: dict[str, Tensor]) -> Bank:
-    return Bank(tensors["v"].float(), tensors["pictures"].float())
+    return Bank(*(tensors[name].float() for name in BANK_TENSORS))
 
 
 def _keep(path: Path, tensors: dict[str, Tensor]) -> None:

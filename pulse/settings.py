@@ -31,6 +31,8 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 StartName = Literal["independent", "shared"]
 STARTS: tuple[StartName, ...] = get_args(StartName)
 
+PrecisionName = Literal["auto", "single", "mixed"]
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 PickName = Literal["best", "all"]
 PICKS: tuple[PickName, ...] = get_args(PickName)
@@ -112,6 +114,9 @@ class SearchSettings:
         stop_at_tolerance: whether a picture that has met the tolerance is finished.
         clamp_misfit: whether misfit below the tolerance costs nothing, as in the published loss; of
             the descent only.
+        precision: of the steps of the mixing: "single", "mixed" with features in bfloat16, or
+            "auto" for mixed where the processor has instructions for it. Pictures and errors are of
+            single precision always.
     """
 
     method: MethodName = "mixing"
@@ -126,6 +131,7 @@ class SearchSettings:
     start: StartName = "shared"
     stop_at_tolerance: bool = True
     clamp_misfit: bool = False
+    precision: PrecisionName = "auto"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -142,11 +148,17 @@ class SearchSettings:
             )
         _check_one_of("noise", self.noise, NOISE_MODES)
         _check_one_of("start", self.start, STARTS)
+        _check_one_of("precision", self.precision, PRECISIONS)
+        if self.method == "descent" and self.precision == "mixed":
+            raise ValueError(
+                "got precision 'mixed', but the method 'descent' is the published search, which is "
+                "in single precision; mixed precision needs the method 'mixing'"
+            )
 
 
 PUBLISHED = SearchSettings(
     method="descent", tolerance=2e-3, noise="trainable", start="independent",
-    stop_at_tolerance=False, clamp_misfit=True,
+    stop_at_tolerance=False, clamp_misfit=True, precision="single",
 )  # fmt: skip
 """The settings of the published search, step for step (Menon et al. 2020, section 4)."""
 

@@ -310,7 +310,8 @@ def step_cost(repeats: int = 3) -> dict[str, float]:
     G = StyleGAN2.from_state_dict(full_size_stylegan2())
     prior = LatentPrior(torch.zeros(512), torch.ones(512))
     rng = torch.Generator().manual_seed(0)
-    bank = Bank(torch.randn(100, 512, generator=rng), torch.rand(100, 3, 32, 32, generator=rng))
+    pictures, changes = torch.rand(2, 100, 3, 32, 32, generator=rng)
+    bank = Bank(torch.randn(100, 512, generator=rng), pictures, changes)
     target = torch.rand(3, 32, 32, generator=rng)
     A = Downscale((1024, 1024), (32, 32))
     seconds: dict[str, float] = {}

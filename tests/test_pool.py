@@ -135,8 +135,23 @@ def test_without_a_bank_the_descent_does_it_and_the_candidate_says_so(small_gene
     (descent,) = search(bare, [job_of(image)], 1, DESCENT)
     assert torch.equal(found.image, descent.image)
     assert found.origin.settings["search"]["method"] == "descent"
+    assert found.origin.settings["search"]["precision"] == "single"
     (mixed,) = search(small_generator, [job_of(image)], 1)
     assert mixed.origin.settings["search"]["method"] == "mixing"
+
+
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_the_precision_is_chosen_by_the_processor_and_told(
+    small_generator, image, monkeypatch, has_bfloat16
+):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_bfloat16, raising=False)
+    (found,) = search(small_generator, [job_of(image)], 1)
+    expected = "mixed" if has_bfloat16 else "single"
+    assert found.origin.settings["search"]["precision"] == expected
+    forced = replace(SHORT.search, precision=expected)
+    (same,) = search(small_generator, [job_of(image)], 1, replace(SHORT, search=forced))
+    assert torch.equal(found.image, same.image)
 
 
 def test_batches_of_4_and_of_8_draw_the_same(embedded, low_res_folder):

@@ -78,10 +78,11 @@ def test_the_bank_is_drawn_once_and_again_where_the_cache_is_damaged(
     assert torch.equal(kept.v, want.v)
     assert torch.equal(kept.pictures, want.pictures)
     (path,) = (tmp_path / "banks").iterdir()
+    names = ("pictures", "changes")
     for damage in (
-        {"v": torch.zeros(100, 3), "pictures": torch.zeros(100, 3, 32, 32)},
-        {"v": torch.zeros(5, 64), "pictures": torch.zeros(5, 3, 32, 32)},
-        {"v": torch.zeros(100, 64)},
+        {"v": torch.zeros(100, 3), **{name: torch.zeros(100, 3, 32, 32) for name in names}},
+        {"v": torch.zeros(5, 64), **{name: torch.zeros(5, 3, 32, 32) for name in names}},
+        {"v": torch.zeros(100, 64), "pictures": torch.zeros(100, 3, 32, 32)},
     ):
         save_file(damage, path)
         again = load_generator(small_file, "cpu").bank

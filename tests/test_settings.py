@@ -40,6 +40,11 @@ def test_weights_that_make_no_sense(weights):
         ),
         (lambda: SearchSettings(noise="loud"), "got noise 'loud', expected one of fixed, zero"),
         (lambda: SearchSettings(start="x"), "got start 'x', expected one of independent, shared"),
+        (lambda: SearchSettings(precision="x"), "got precision 'x', expected one of auto, single"),
+        (
+            lambda: SearchSettings(method="descent", precision="mixed"),
+            "in single precision; mixed precision needs the method 'mixing'",
+        ),
         (lambda: FaceSettings(align="x"), "got align 'x', expected one of auto, always, never"),
         (lambda: FaceSettings(faces="x"), "got faces 'x', expected one of all, largest"),
         (lambda: FaceSettings(kernel="x"), "got kernel 'x', expected one of bicubic"),

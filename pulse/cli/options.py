@@ -18,6 +18,7 @@ from pulse.settings import (
     KERNELS,
     METHODS,
     NOISE_MODES,
+    PRECISIONS,
     PUBLISHED,
     WHICH_FACES,
     FaceSettings,
@@ -196,6 +197,10 @@ def method_options(command: Command) -> Command:
                      help="Accepted mean squared error, pixels in [0, 1]."),
         click.option("--loss", default=str(_search.loss), show_default=True,
                      help="Weights of L2, L1 and GEOCROSS; others need --method descent."),
+        click.option("--precision", type=click.Choice(PRECISIONS), default=_search.precision,
+                     show_default=True,
+                     help="Of the fast search's steps; 'auto': mixed where the processor has "
+                     "bfloat16."),
         click.option("--noise", type=click.Choice(NOISE_MODES), default=_search.noise,
                      show_default=True, help="The generator's noise inputs."),
         click.option("--tile-latent", is_flag=True, default=_search.tile_latent,

@@ -48,7 +48,8 @@ def run_upscale(
     searcher = searcher_of(where)
     # with workers the driver only keeps the books: no device for it
     generator = load(replace(where, device="cpu") if searcher else where, method)
-    if possible(method.search, generator) != method.search and output.verbose is not False:
+    falls_back = possible(method.search, generator).method != method.search.method
+    if falls_back and output.verbose is not False:
         click.echo(
             f"pulse: {generator.name} has no mapping network to draw samples from: the published "
             "descent is used, which is slower", err=True,

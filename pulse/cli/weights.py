@@ -111,7 +111,7 @@ def convert(source: str, out: Path, licence: str | None, overwrite: bool) -> Non
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--samples", type=click.IntRange(min=1000), default=100_000, show_default=True,
               help="Styles to fit the prior with.")  # fmt: skip
-@click.option("--bank", type=click.IntRange(min=0), default=500, show_default=True,
+@click.option("--bank", type=click.IntRange(min=0), default=250, show_default=True,
               help="Samples to draw for the fast search; 0 for none.")  # fmt: skip
 @click.option("--class", "class_index", type=int, help="Class, for generators that know several.")
 def fit(source: str, samples: int, bank: int, class_index: int | None) -> None:

@@ -120,4 +120,4 @@ class Generator(nn.Module, ABC):
             raise ValueError(f"got {len(noise_maps)} noise maps, expected {len(self.noise_sizes)}")
         for i, (noise, size) in enumerate(zip(noise_maps, self.noise_sizes, strict=True)):
             check_shape(f"noise_maps[{i}]", noise, None, 1, size, size)
-        return (self.synthesis(ws, noise_maps) + 1) / 2
+        return (self.synthesis(ws, noise_maps).to(ws.dtype) + 1) / 2

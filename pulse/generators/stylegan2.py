@@ -124,7 +124,7 @@ class ToRGB(nn.Module):
         styles = self.affine(w) * self.weight_gain  # (B, I)
         # three outputs: cheaper to scale the few weights than all activations
         weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
-        rgb = weight @ x.flatten(2)  # (B, 3, HW)
+        rgb = (weight @ x.flatten(2)).to(w.dtype)  # (B, 3, HW); colours are summed in single
         return clamped(rgb.unflatten(2, x.shape[2:]) + self.bias[:, None, None], self.clamp)
 
 
@@ -268,7 +268,8 @@ class SynthesisBlock(nn.Module):
         if shortcut is not None:
             x = (x + shortcut) * RESIDUAL_GAIN
         if rgb is not None:
-            rgb = upsample_filtered(rgb, self.resample_filter)
+            with without_autocast(rgb):
+                rgb = upsample_filtered(rgb, self.resample_filter)
         if self.plan.has_torgb:
             y = self.torgb(x, ws[:, len(self.convs)])
             rgb = y if rgb is None else rgb + y

@@ -14,6 +14,9 @@ from pulse.search.latent import LatentPrior
 from pulse.shapes import check_shape
 
 BANK_PX = 32  # large enough for the low-resolution faces that are searched for
+NUDGE = (
+    0.1  # of the Gaussianised styles, whose deviation is 1: small, so that pictures answer in line
+)
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,18 @@ class Bank:
     Attributes:
         v: (N, D) Gaussianised styles, one for all layers.
         pictures: (N, 3, s, s) what the generator draws from them, downscaled, in [0, 1].
+        changes: (N, 3, s, s) how each picture changes when the style of every layer is nudged on
+            its own, at random: J e with e ~ N(0, I) over all layers, J the Jacobian.
     """
 
     v: Tensor
     pictures: Tensor
+    changes: Tensor
 
     def __post_init__(self) -> None:
         check_shape("v", self.v, None, None)
         check_shape("pictures", self.pictures, self.v.shape[0], 3, None, None)
+        check_shape("changes", self.changes, *self.pictures.shape)
 
 
 @torch.no_grad()
@@ -50,16 +57,20 @@ def fit_bank(
         batch_size: pictures at a time.
         on_progress: called with the samples drawn so far and the samples in all.
     """
-    rng = torch.Generator().manual_seed(1)  # not the stream that the prior was fitted with
+    # not the stream that the prior was fitted with, and none that depends on the batch
+    rng, of_nudges = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
     size = min(BANK_PX, G.resolution)
     A = Downscale((G.resolution, G.resolution), (size, size), device=G.device)
-    v, pictures = [], []
+    v, pictures, changes = [], [], []
     for start in range(0, samples, batch_size):
         z = torch.randn(min(batch_size, samples - start), G.z_dim, generator=rng)
-        w = G.mapping(z.to(G.device))  # (B, D)
-        x = G.render(G.broadcast(w), G.zero_noise())
-        v.append(prior.from_w(w).cpu())
-        pictures.append(A(x).clamp(0, 1).cpu())
+        e = torch.randn(len(z), G.num_ws, G.w_dim, generator=of_nudges).to(G.device)
+        at = prior.from_w(G.mapping(z.to(G.device)))  # (B, D)
+        low_res = A(G.render(G.broadcast(prior.to_w(at)), G.zero_noise()))
+        nudged = A(G.render(prior.to_w(at[:, None] + NUDGE * e), G.zero_noise()))
+        v.append(at.cpu())
+        pictures.append(low_res.clamp(0, 1).cpu())
+        changes.append((nudged - low_res).div(NUDGE).cpu())
         if on_progress:
             on_progress(start + len(z), samples)
-    return Bank(torch.cat(v), torch.cat(pictures))
+    return Bank(torch.cat(v), torch.cat(pictures), torch.cat(changes))

@@ -15,7 +15,7 @@ from torch import Tensor
 from pulse.downscale import Downscale
 from pulse.generators.base import Generator
 from pulse.search.latent import LatentPrior
-from pulse.search.losses import total_loss
+from pulse.search.losses import geocross, misfit
 from pulse.search.slots import Found, Progress, SlotSearch, search_together
 from pulse.search.sphere import SphericalAdam, linear_one_cycle_drop
 from pulse.search.start import Start, random_start
@@ -48,12 +48,12 @@ class Descent(SlotSearch):
         v, *moving = (x.detach().requires_grad_() for x in self.optimizer.variables)
         ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
         x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
+        # of all slots at once: how sums are rounded depends on how many rows there are
+        spread = self.settings.loss.geocross * geocross(ws)
         losses = x.new_zeros(self.slots)
         for group in self.groups:
             low_res = group.A(self._pick(x, group.slots))
-            losses[group.slots] = total_loss(
-                low_res, group.target, self._pick(ws, group.slots), self.settings
-            )
+            losses[group.slots] = misfit(low_res, group.target, self.settings) + spread[group.slots]
         # a sum over the batch: each picture's gradient is that of its own loss
         gradients = torch.autograd.grad(losses.sum(), [v, *moving])
 

@@ -37,13 +37,12 @@ def geocross(ws: Tensor) -> Tensor:
     return (angles.square() * ws.shape[2]).mean((1, 2)) / 8
 
 
-def total_loss(low_res: Tensor, target: Tensor, ws: Tensor, settings: SearchSettings) -> Tensor:
-    """The weighted sum that the descent follows.
+def misfit(low_res: Tensor, target: Tensor, settings: SearchSettings) -> Tensor:
+    """The weighted terms that compare pictures; what the descent follows has the geocross besides.
 
     Args:
         low_res: (B, 3, h, w) the estimate, downscaled.
         target: (B, 3, h, w) float in [0, 1].
-        ws: (B, L, D) the styles; (B, 1, D) where all layers share one.
         settings: weights and clamping.
 
     Returns:
@@ -54,6 +53,4 @@ def total_loss(low_res: Tensor, target: Tensor, ws: Tensor, settings: SearchSett
     loss = weights.l2 * mean_squared(low_res, target).clamp(min=floor)
     if weights.l1:
         loss = loss + weights.l1 * 10 * mean_absolute(low_res, target).clamp(min=floor)
-    if weights.geocross:
-        loss = loss + weights.geocross * geocross(ws)
     return loss

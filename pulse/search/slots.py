@@ -232,6 +232,15 @@ class SlotSearch(ABC):
         self.taken = [steps + 1 for steps in self.taken]
         return errors
 
+    @torch.no_grad()
+    def _redraw_best(self, slot: int) -> None:
+        """Draw the best picture of a slot again, in single precision: its error is that of this."""
+        rows = slice(slot, slot + 1)
+        x = self.G.render(self.best.ws[rows], [noise[rows] for noise in self.best.noise_maps])
+        self.best.images[rows] = round_to_8_bits(x)
+        low_res = self.operators[slot](self.best.images[rows])  # (1, 3, h, w)
+        self.best.errors[rows] = mean_squared(low_res, self.targets[slot][None])
+
     def _pick(self, x: Tensor, slots: list[int]) -> Tensor:
         """The rows of some slots; all of them without a copy."""
         return x if len(slots) == self.slots else x[slots]

@@ -37,7 +37,7 @@ class Whitening:
         pictures: (N, P) their low-resolution pictures, on the CPU.
         gain: (D, P) the change of v for each change of the picture, on the CPU.
         radius: (D, D) turns v into coordinates in which the prior is standard normal, on the CPU.
-        axes: (P, R) orthonormal directions in which the pictures vary, on the search's device.
+        axes: (P, R) orthonormal directions in which pictures answer, on the search's device.
         shares: (R,) the share of a residual along each that whitening takes away, there too.
         damping: what the rest of a residual is divided by.
     """
@@ -60,7 +60,9 @@ class Whitening:
     def whiten(self, residual: Tensor) -> Tensor:
         """Scale residuals (B, 3, h, w) so that a step removes each part of them at one rate.
 
-        This is (C + damping)^-1 r, with the covariance C of the pictures.
+        This is (C + damping)^-1 r, with C = E[J J^T] over the samples, J the Jacobian of the
+        low-resolution picture by the styles of all layers. (Where all layers share one style, C is
+        the covariance of the pictures.)
         """
         # row by row: in a product of matrices rounding would depend on how many rows there are
         rest = [r - self.axes @ (self.shares * (r @ self.axes)) for r in residual.flatten(1)]
@@ -68,7 +70,12 @@ class Whitening:
 
 
 def whitening_of(
-    bank: Bank, prior: LatentPrior, size: tuple[int, int], device: torch.device | str = "cpu"
+    bank: Bank,
+    prior: LatentPrior,
+    size: tuple[int, int],
+    device: torch.device | str = "cpu",
+    *,
+    is_tiled: bool = False,
 ) -> Whitening:
     """Take from a bank what a search for pictures (3, h, w) wants to know.
 
@@ -77,14 +84,19 @@ def whitening_of(
         prior: its Gaussianised styles.
         size: (h, w); of pictures larger than the bank's the finest detail is taken to be constant.
         device: where the search is.
+        is_tiled: whether it moves one style for all layers, instead of one for each.
     """
     y = _resized(bank.pictures.float(), size).flatten(1)  # (N, P)
     v = bank.v.float()
     centred, moved = y - y.mean(0), v - v.mean(0)
     variances, axes = _principal(centred)
-    damping, gain_damping = (share * y.var(0).sum().item() for share in (DAMPING, GAIN_DAMPING))
+    gain_damping = GAIN_DAMPING * y.var(0).sum().item()
     cross = moved.T @ centred / (len(y) - 1)  # (D, P)
     gain = cross - cross @ axes * _shares(variances, gain_damping) @ axes.T
+    if not is_tiled:
+        centred = _resized(bank.changes.float(), size).flatten(1)  # nudges have a mean of 0
+        variances, axes = _principal(centred)
+    damping = DAMPING * centred.var(0).sum().item()
     return Whitening(
         v, y, gain / gain_damping, radius_map(prior),
         axes.contiguous().to(device), _shares(variances, damping).to(device), damping,

@@ -23,6 +23,21 @@ def test_the_bank_is_the_same_every_time_and_in_any_batch(small_generator):
     assert torch.allclose(one.v, two.v, atol=1e-4)  # rounding in other batch shapes
 
 
+def test_changes_are_how_pictures_answer_to_nudges(small_generator):
+    """The mean of |J e|^2 is |J|^2, and so is that of |J^T u|^2, which takes exact gradients."""
+    G, prior = small_generator.network, small_generator.prior
+    bank = fit_bank(G, prior, samples=48)
+    A = Downscale((32, 32), (32, 32))
+    at = bank.v[:, None].repeat(1, G.num_ws, 1).requires_grad_()
+    low_res = A(G.render(prior.to_w(at), G.zero_noise()))
+    u = torch.randn(low_res.shape, generator=torch.Generator().manual_seed(0))
+    (back,) = torch.autograd.grad((low_res * u).sum(), at)
+    want, got = back.square().sum((1, 2)), bank.changes.square().sum((1, 2, 3))
+    spread = ((want.var() + got.var()) / len(got)).sqrt().item()
+    assert spread < 0.2 * want.mean().item()
+    assert got.mean().item() == pytest.approx(want.mean().item(), abs=4 * spread)
+
+
 def test_large_generators_have_small_pictures(embedded):
     seen = []
     bank = fit_bank(embedded.network, embedded.prior, 3, 2, lambda *numbers: seen.append(numbers))
@@ -32,4 +47,6 @@ def test_large_generators_have_small_pictures(embedded):
 
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match="pictures has shape"):
-        Bank(torch.zeros(2, 4), torch.zeros(3, 3, 8, 8))
+        Bank(torch.zeros(2, 4), torch.zeros(3, 3, 8, 8), torch.zeros(3, 3, 8, 8))
+    with pytest.raises(ValueError, match="changes has shape"):
+        Bank(torch.zeros(2, 4), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 4, 4))

@@ -51,8 +51,11 @@ def run(generator, A, targets, numbers, **changes):
     return search_together(search, A, targets, start)
 
 
-def test_its_own_samples_are_found_again_in_a_fraction_of_the_descents_steps(embedded, A, targets):
-    found = run(embedded, A, targets, range(1, 9))
+@pytest.mark.parametrize("precision", ["single", "mixed"])
+def test_its_own_samples_are_found_again_in_a_fraction_of_the_descents_steps(
+    embedded, A, targets, precision
+):
+    found = run(embedded, A, targets, range(1, 9), precision=precision)
     assert (found.errors <= 1e-3).all()
     assert found.steps.float().mean() < 15  # the descent takes 25 to 50
 
@@ -67,8 +70,11 @@ def test_after_as_many_steps_it_fits_better_than_the_descent(embedded, A, target
     assert (ours.errors < 0.5 * theirs.errors).all()
 
 
-def test_what_comes_back_belongs_together(embedded, A, targets):
-    found = run(embedded, A, targets[:2], [1, 2], steps=5)
+@pytest.mark.parametrize("changes", [{"steps": 5}, {"tolerance": 3e-3}])
+@pytest.mark.parametrize("precision", ["single", "mixed"])
+def test_what_comes_back_belongs_together(embedded, A, targets, precision, changes):
+    """In single precision, whatever that of the steps: bfloat16 alone is off by grey levels."""
+    found = run(embedded, A, targets[:2], [1, 2], precision=precision, **changes)
     assert torch.allclose(mean_squared(A(found.images), targets[:2]), found.errors, rtol=1e-4)
     with torch.no_grad():
         x = embedded.network.render(found.ws, found.noise_maps).clamp(0, 1)
@@ -139,9 +145,12 @@ def test_another_kernel_than_the_banks(embedded):
     assert long.errors < 0.25 * short.errors
 
 
-def test_a_search_finds_the_same_in_any_slot_at_any_time_in_any_company(embedded, A, targets):
+@pytest.mark.parametrize("precision", ["single", "mixed"])
+def test_a_search_finds_the_same_in_any_slot_at_any_time_in_any_company(
+    embedded, A, targets, precision
+):
     """To the last bit: the batch has one shape, and no row sees another's history."""
-    changes = {"steps": 7, "tolerance": 0.0}
+    changes = {"steps": 7, "tolerance": 0.0, "precision": precision}
 
     def end_of(search, slot):
         while True:
@@ -172,15 +181,17 @@ def test_a_search_finds_the_same_in_any_slot_at_any_time_in_any_company(embedded
 
 @pytest.mark.parametrize("name", ["ada-plain", "sg3-r"])
 def test_generators_that_draw_no_faces(data, pulse_home, name):
-    """Random weights, far from linear: lost searches go back, and each gets on."""
+    """Random weights, far from linear, and moves that are too long: each gets on."""
     generator = pulse.load_generator(data / "generators" / f"{name}.safetensors", device="cpu")
     G = generator.network
     A = Downscale((G.resolution, G.resolution), (8, 8))
     z = torch.randn(1, G.z_dim, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         target = A(G.render(G.broadcast(G.mapping(z)), G.zero_noise()))[0]
-    search = mixing_of(generator, 1, noise="zero", tolerance=0.0)
+    search = mixing_of(generator, 1, noise="zero", tolerance=0.0, step_size=2.5)  # too long
     search.admit(0, A, target, start_of(search, target, 1))
     errors = [search.step().item() for _ in range(16)]
-    assert max(errors[1:]) > errors[0]  # at least one step led astray
-    assert min(errors) < 0.25 * errors[0]
+    assert min(errors) < 0.1 * errors[0]
+    if name == "sg3-r":  # the other's colours are out of range, where what is kept is cut off
+        (astray,) = [k for k in range(1, 15) if errors[k] > 2 * min(errors[:k])]
+        assert errors[astray + 1] == pytest.approx(min(errors[:astray]), rel=1e-4)  # it went back

@@ -19,15 +19,23 @@ def linear():
     rng = torch.Generator().manual_seed(0)
     response = torch.randn(D, 3 * SIDE * SIDE, generator=rng)
     v = torch.randn(4000, D, generator=rng)
-    bank = Bank(v, (0.5 + v @ response).view(-1, 3, SIDE, SIDE))
+    nudges = torch.randn(4000, D, generator=rng)  # of its one layer
+    low_res, changes = ((x @ response).view(-1, 3, SIDE, SIDE) for x in (v, nudges))
+    bank = Bank(v, 0.5 + low_res, 2 * changes)  # twice: J J^T is not the covariance
     prior = LatentPrior(torch.zeros(D), torch.ones(D), torch.eye(D))
     return bank, response, whitening_of(bank, prior, (SIDE, SIDE))
 
 
-def test_residuals_are_divided_by_what_the_generator_varies(linear):
-    """Along an axis in which pictures have variance c, by c and the damping."""
-    _, response, known = linear
+@pytest.mark.parametrize("is_tiled", [False, True])
+def test_residuals_are_divided_by_what_the_generator_varies(linear, is_tiled):
+    """Along an axis in which pictures answer with variance c, by c and the damping."""
+    bank, response, known = linear
     variances, axes = torch.linalg.eigh(response.T @ response)
+    if is_tiled:
+        prior = LatentPrior(torch.zeros(D), torch.ones(D))
+        known = whitening_of(bank, prior, (SIDE, SIDE), is_tiled=True)
+    else:
+        variances = 4 * variances
     damping = DAMPING * variances.sum()
     strongest, none = axes[:, -1].view(1, 3, SIDE, SIDE), axes[:, 0].view(1, 3, SIDE, SIDE)
     # 4000 samples know a variance to 4 sqrt(2 / 4000) = 9 %
@@ -64,10 +72,11 @@ def test_a_start_is_no_further_out_than_samples_are(linear):
 def test_few_samples_and_many_values_give_the_same_as_many_and_few(side):
     """A bank repeated four times has the same covariance, and goes the other way about it."""
     rng = torch.Generator().manual_seed(1)
-    few = Bank(torch.randn(40, D, generator=rng), torch.rand(40, 3, SIDE, SIDE, generator=rng))
+    pictures, changes = torch.rand(2, 40, 3, SIDE, SIDE, generator=rng)
+    few = Bank(torch.randn(40, D, generator=rng), pictures, changes)
     prior = LatentPrior(torch.zeros(D), torch.ones(D))
     # repeated, a variance is divided by 4 x 40 - 1 instead of 4 x (40 - 1): 2 % less
-    many = Bank(few.v.repeat(4, 1), few.pictures.repeat(4, 1, 1, 1))
+    many = Bank(*(x.repeat(4, *[1] * (x.ndim - 1)) for x in (few.v, few.pictures, few.changes)))
     one, two = (whitening_of(bank, prior, (side, side)) for bank in (few, many))
     residual = torch.rand(2, 3, side, side, generator=rng) - 0.5
     want = one.whiten(residual)
@@ -80,7 +89,7 @@ def test_correlated_coordinates_are_told_apart():
     mixing = torch.tensor([[1.0, 0.9], [0.0, 0.436]])
     covariance = mixing.T @ mixing
     prior = LatentPrior(torch.zeros(2), covariance.diagonal().sqrt(), covariance)
-    bank = Bank(torch.randn(20, 2), torch.rand(20, 3, 2, 2))
+    bank = Bank(torch.randn(20, 2), torch.rand(20, 3, 2, 2), torch.rand(20, 3, 2, 2))
     v = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)) @ mixing / prior.std
     white = v @ whitening_of(bank, prior, (2, 2)).radius
     assert torch.allclose(torch.cov(white.T), torch.eye(2), atol=0.02)  # 4 / sqrt(100,000)
