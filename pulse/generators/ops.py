@@ -31,11 +31,15 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
+def feature_dtype(x: Tensor) -> torch.dtype:
+    """In what convolutions of x are computed."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def is_half(x: Tensor) -> bool:
     """Whether operations on x are in float16, whose largest number is 65504."""
-    kind = x.device.type
-    is_cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-    return is_cast or x.dtype == torch.float16
+    return torch.float16 in (x.dtype, feature_dtype(x))
 
 
 def at_least_single(x: Tensor) -> Tensor:

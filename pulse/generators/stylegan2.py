@@ -26,6 +26,7 @@ from pulse.generators.ops import (
     Dense,
     at_least_single,
     block_sizes,
+    feature_dtype,
     filter_depthwise,
     is_half,
     load_frozen,
@@ -55,6 +56,7 @@ class StyledConv(nn.Module):
         self.affine = Dense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.empty(out_channels))
+        self._made: tuple[object, tuple[Tensor, Tensor]] | None = None  # see `weight_for`
         if has_noise:
             self.noise_strength = nn.Parameter(torch.empty([]))
             self.register_buffer("noise_const", torch.empty(size, size))
@@ -63,23 +65,36 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
         """Map x (B, I, H, W) with style w (B, D) to (B, O, H, W), or (B, O, 2H, 2W) if `up`."""
         styles: Tensor = self.affine(w)  # (B, I)
-        weight: Tensor = self.weight
         if is_half(x):
-            styles, weight = in_range(styles, weight)
+            styles = in_range(styles)
+        weight, squares = self.weight_for(x)
         # the gain of the activation is taken before it, where it costs no pass over the features
-        gain = self.demodulation(styles, weight) * ACTIVATION_GAIN  # (B, O)
-        x = self.convolve(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype))
+        gain = demodulation(styles, squares) * ACTIVATION_GAIN  # (B, O)
+        x = self.convolve(x * styles[:, :, None, None].to(x.dtype), weight)
         bias = (self.bias * ACTIVATION_GAIN).to(x.dtype)
         x = torch.addcmul(bias[:, None, None], x, gain[:, :, None, None].to(x.dtype))
         if noise is not None:
             x = x.add_((noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype))
         return clamped(F.leaky_relu_(x, LEAKY_SLOPE), self.clamp)
 
-    def demodulation(self, styles: Tensor, weight: Tensor) -> Tensor:
-        """What brings each output channel back to unit variance (equation 3): (B, O)."""
-        with without_autocast(styles):
-            squares = at_least_single(weight).square().sum((2, 3))  # (O, I)
-            return (at_least_single(styles).square() @ squares.T + 1e-8).rsqrt()
+    def weight_for(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight as features like x meet it, and what demodulation needs of it.
+
+        Both are kept while the weight is frozen: at small batches, making them costs a seventh of a
+        step of the search.
+
+        Returns:
+            weight (O, I, 3, 3), and the sums of its squares over the kernel (O, I).
+        """
+        weight, dtype, half = self.weight, feature_dtype(x), is_half(x)
+        if weight.requires_grad:  # what is made carries the graph of one step
+            with without_autocast(x):
+                return made_weight(weight, dtype, is_in_range=half)
+        made_for = (dtype, half, weight.device, weight.dtype, weight.data_ptr(), weight._version)
+        if self._made is None or self._made[0] != made_for:
+            with without_autocast(x):
+                self._made = (made_for, made_weight(weight, dtype, is_in_range=half))
+        return self._made[1]
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""
@@ -91,16 +106,41 @@ class StyledConv(nn.Module):
         return x if taps % 2 == 0 else x[..., :-1, :-1]  # no odd filter has its centre between
 
 
-def in_range(styles: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Styles (B, I) and weights (O, I, k, k) that half precision has room for, in single precision.
+def demodulation(styles: Tensor, squares: Tensor) -> Tensor:
+    """What brings each output channel back to unit variance (equation 3): (B, O).
 
-    The largest style becomes 1 and no sum of weights more than sqrt(I k k); demodulation undoes it.
+    Args:
+        styles: (B, I).
+        squares: (O, I) sums of the weight's squares.
     """
-    styles, weight = at_least_single(styles), at_least_single(weight)
+    with without_autocast(styles):
+        return (at_least_single(styles).square() @ squares.T + 1e-8).rsqrt()
+
+
+def in_range(styles: Tensor) -> Tensor:
+    """Styles (B, I) that half precision has room for: the largest becomes 1.
+
+    Demodulation undoes it.
+    """
+    styles = at_least_single(styles)
     tiny = torch.finfo(torch.float32).tiny  # all may be 0
-    styles = styles / styles.abs().amax(1, keepdim=True).clamp(min=tiny)
-    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
-    return styles, weight / (largest * math.sqrt(weight[0].numel()))
+    return styles / styles.abs().amax(1, keepdim=True).clamp(min=tiny)
+
+
+def in_range_weight(weight: Tensor) -> Tensor:
+    """A weight (O, I, k, k) whose sums of I k k features half precision has room for.
+
+    No output sums up to more than sqrt(I k k); demodulation undoes it.
+    """
+    weight = at_least_single(weight)
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return weight / (largest * math.sqrt(weight[0].numel()))
+
+
+def made_weight(weight: Tensor, dtype: torch.dtype, *, is_in_range: bool) -> tuple[Tensor, Tensor]:
+    """A weight (O, I, k, k) in the precision of features, and (O, I) sums of its squares."""
+    weight = in_range_weight(weight) if is_in_range else weight
+    return weight.to(dtype), at_least_single(weight).square().sum((2, 3))
 
 
 def clamped(x: Tensor, clamp: float) -> Tensor:
