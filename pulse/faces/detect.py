@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pulse.errors import PulseError
+from pulse.faces.models import LANDMARKS
 
 if TYPE_CHECKING:
     import dlib
-
-MODEL_PACKAGE = "face_recognition_models"
-MODEL_NAME = "shape_predictor_68_face_landmarks.dat"
-MODEL_BYTES = 99_693_937
-MODEL_SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
-REINSTALL = "pip install --force-reinstall face-recognition-models==0.3.0"
 
 MAX_SIDE_PX = 3000  # a first pass over 3000 x 3000 px takes about 0.8 s on one core
 MAX_RETRY_SIDE_PX = 6000  # a retry may see four times as many pixels, and no more
@@ -148,41 +139,6 @@ def _area(box: Box) -> float:
     return max(right - left, 0.0) * max(bottom - top, 0.0)
 
 
-def landmark_model_path() -> Path:
-    """Where the landmark model is, its size checked.
-
-    The package around the model is looked up and never imported: importing it fails with current
-    setuptools.
-
-    Raises:
-        PulseError: if the package or the file is missing, or has another size.
-    """
-    spec = importlib.util.find_spec(MODEL_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise PulseError(f"the face landmark model is not installed; run: {REINSTALL}")
-    path = Path(spec.submodule_search_locations[0]) / "models" / MODEL_NAME
-    if not path.is_file():
-        raise PulseError(f"the face landmark model {path} is missing; run: {REINSTALL}")
-    size = path.stat().st_size
-    if size != MODEL_BYTES:
-        raise PulseError(
-            f"the face landmark model {path} is damaged: it has {size} bytes, expected "
-            f"{MODEL_BYTES}; run: {REINSTALL}"
-        )
-    return path
-
-
-def check_landmark_model(path: Path) -> None:
-    """Raise PulseError unless the file is the landmark model that PULSE was tested with."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != MODEL_SHA256:
-        raise PulseError(
-            f"the face landmark model {path} is damaged: its SHA-256 is {digest}, expected "
-            f"{MODEL_SHA256}; run: {REINSTALL}"
-        )
-
-
 @functools.cache
 def _detector() -> dlib.fhog_object_detector:
     """The face detector, built once a process."""
@@ -196,6 +152,4 @@ def _predictor() -> dlib.shape_predictor:
     """The landmark model, verified and read once a process; threads may share it."""
     import dlib
 
-    path = landmark_model_path()
-    check_landmark_model(path)
-    return dlib.shape_predictor(str(path))
+    return dlib.shape_predictor(str(LANDMARKS.checked_path()))

@@ -18,9 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pulse.errors import PulseError
-from pulse.faces import detect
+from pulse.faces import detect, models
 from pulse.faces.align import align_faces
-from pulse.faces.detect import Detection, check_landmark_model, detect_faces, landmark_model_path
+from pulse.faces.detect import Detection, detect_faces
+from pulse.faces.models import LANDMARKS
 from pulse.generators.stylegan2 import StyleGAN2
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +157,7 @@ def test_of_two_finds_of_one_face_the_surer_stays():
 
 
 def test_the_landmark_model_is_the_known_one():
-    check_landmark_model(landmark_model_path())
+    assert LANDMARKS.checked_path() == LANDMARKS.path()
 
 
 @pytest.fixture
@@ -165,30 +166,30 @@ def fake_package(tmp_path, monkeypatch):
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
     (tmp_path / "models").mkdir()
-    return tmp_path / "models" / detect.MODEL_NAME
+    return tmp_path / "models" / LANDMARKS.name
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(detect, "MODEL_PACKAGE", "no_such_package_of_models")
+    monkeypatch.setattr(models, "MODEL_PACKAGE", "no_such_package_of_models")
     with pytest.raises(PulseError, match=f"landmark model is not installed; {REMEDY}"):
-        landmark_model_path()
+        LANDMARKS.path()
 
 
 def test_a_missing_model_is_named(fake_package):
     with pytest.raises(PulseError, match=f"{re.escape(str(fake_package))} is missing; {REMEDY}"):
-        landmark_model_path()
+        LANDMARKS.path()
 
 
 def test_a_cut_model_is_named(fake_package):
     fake_package.write_bytes(b"cut short")
     text = f"{re.escape(str(fake_package))} is damaged: it has 9 bytes, expected 99693937; {REMEDY}"
     with pytest.raises(PulseError, match=text):
-        landmark_model_path()
+        LANDMARKS.path()
 
 
 def test_an_altered_model_is_not_loaded(fake_package):
     fake_package.touch()
-    os.truncate(fake_package, detect.MODEL_BYTES)  # the right size, all zero
+    os.truncate(fake_package, LANDMARKS.size_bytes)  # the right size, all zero
     detect._predictor.cache_clear()
     with pytest.raises(PulseError, match=f"damaged: its SHA-256 is [0-9a-f]+, expected .*{REMEDY}"):
         detect._predictor()
@@ -196,8 +197,8 @@ def test_an_altered_model_is_not_loaded(fake_package):
 
 def test_dlib_and_the_package_are_imported_when_needed_only():
     code = (
-        "import sys, pulse.faces.detect as d; assert 'dlib' not in sys.modules;"
-        "d.landmark_model_path(); assert d.MODEL_PACKAGE not in sys.modules"
+        "import sys, pulse.faces.detect, pulse.faces.models as m; assert 'dlib' not in sys.modules;"
+        "m.LANDMARKS.path(); assert m.MODEL_PACKAGE not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
 
