@@ -1,4 +1,4 @@
-"""The command group: `pulse upscale`, `demo`, `report`, `align`, `info` and `weights`."""
+"""The command group: `pulse upscale`, `demo`, `report`, `align`, `audit`, `info`, `weights`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 import pulse
 from pulse.cli.exit_status import INTERRUPTED, SOME_FAILED, STOPPED
 from pulse.cli.options import (
+    ExistingFile,
     Output,
     Where,
     face_options,
@@ -54,6 +55,12 @@ ALIGN_EXAMPLES = """\b
 Examples:
   pulse align photos/ -o faces
   pulse align photo.jpg -o faces --low-res 16 --faces largest
+"""
+AUDIT_EXAMPLES = """\b
+Examples:
+  pulse audit photographs/ --labels labels.csv --group ethnicity -o audit
+  pulse audit photographs/ --low-res 8 --method descent -o audit     adds to the same page
+  pulse audit --samples 2000 -o audit                                the generator alone
 """
 INFO_EXAMPLES = """\b
 Examples:
@@ -187,6 +194,34 @@ def align(ctx: click.Context, inputs: tuple[Path, ...], out: Path, size: int, ov
     if not lines:
         click.echo(NO_PICTURES)
     ctx.exit(SOME_FAILED if failures else 0)
+
+
+@main.command(epilog=AUDIT_EXAMPLES)
+@click.argument("folder", required=False, type=InputPath, metavar="[FOLDER]")
+@click.option("--labels", type=ExistingFile, metavar="CSV",
+              help="What people say of themselves: a column 'file' and others; default: "
+              "labels.csv in the folder.")  # fmt: skip
+@click.option("--group", metavar="COLUMN", help="Column to compare people by.")
+@click.option("-o", "--out", type=InputPath, default=Path("pulse-audit"), show_default=True,
+              help="Output folder; audits of other sizes and methods are added there.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Also measure so many samples of the generator alone.")  # fmt: skip
+@click.option("--attribute", metavar="FILE.py:NAME",
+              help="Your own function of a picture, (H, W, 3) uint8, to a word: whom the answers "
+              "show is also counted by it.")  # fmt: skip
+@where_options
+@method_options
+def audit(folder: Path | None, labels: Path | None, group: str | None, out: Path, samples: int,
+          attribute: str | None, method: UpscaleSettings, where: Where) -> None:  # fmt: skip
+    """Measure for whom it works less well, by what people say of themselves.
+
+    Photographs are reduced (to 16 px, or --low-res), upscaled, and held against what was found:
+    likeness, tone of skin, whom the answers show, each by group and with intervals. Nobody's group
+    is ever guessed.
+    """
+    from pulse.cli.audit import Asked, run_audit
+
+    run_audit(Asked(folder, labels, group, samples, attribute, out), method, where)
 
 
 @main.command(epilog=INFO_EXAMPLES)

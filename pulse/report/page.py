@@ -42,6 +42,15 @@ MOST_EMBEDDED_BYTES = 300_000_000  # browsers hold a page's text in one string o
 MIME = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
+def template_environment() -> Environment:
+    """The pages' templates; what is put into HTML is escaped."""
+    return Environment(
+        loader=PackageLoader("pulse.report", "."),
+        autoescape=lambda name: name is None or name.endswith(".html"),
+        undefined=StrictUndefined,
+    )
+
+
 @dataclass
 class Page:
     """A report over the faces of some runs.
@@ -71,16 +80,17 @@ class Page:
                 f"{printable_path(self.path)} is there and is no report of PULSE; choose another "
                 "file with -o"
             )
-        environment = Environment(
-            loader=PackageLoader("pulse.report", "."), autoescape=True, undefined=StrictUndefined
-        )
-        pieces = environment.get_template(TEMPLATE).stream(
-            mark=self.mark(),
-            version=pulse.__version__,
-            stops=[f"rgb({r}, {g}, {b})" for r, g, b in SCALE],
-            scale_top=TOP_IN_WORDS,
-            runs=_json([self._run_row(run) for run in self.runs]),
-            faces=self._face_rows(),
+        pieces = (
+            template_environment()
+            .get_template(TEMPLATE)
+            .stream(
+                mark=self.mark(),
+                version=pulse.__version__,
+                stops=[f"rgb({r}, {g}, {b})" for r, g, b in SCALE],
+                scale_top=TOP_IN_WORDS,
+                runs=_json([self._run_row(run) for run in self.runs]),
+                faces=self._face_rows(),
+            )
         )
         pieces.enable_buffering(64)
         write_pieces_atomically(self.path, (piece.encode() for piece in pieces))
