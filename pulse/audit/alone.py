@@ -15,6 +15,7 @@ from scipy.cluster.vq import kmeans2
 from pulse.audit.people import Person
 from pulse.audit.skin import ITA_NAMES, Tone, skin_tone, skin_windows
 from pulse.audit.statistics import FEWEST_PEOPLE, Interval, mean_interval
+from pulse.errors import PulseError
 from pulse.faces.detect import detect_faces
 from pulse.faces.embedding import face_embedding
 from pulse.images import to_image
@@ -81,7 +82,7 @@ def measure_generator(
         on_progress: called with the number of samples of each batch.
 
     Raises:
-        ValueError: if not even ten samples show a face.
+        PulseError: if hardly a sample shows a face.
     """
     drawn: list[Drawn] = []
     for images in sample_images(generator, samples, seed):
@@ -89,7 +90,10 @@ def measure_generator(
         if on_progress:
             on_progress(len(images))
     if len(drawn) < max(10, NEIGHBOURS + 1):
-        raise ValueError(f"dlib found a face in {len(drawn)} of {samples} samples only")
+        raise PulseError(
+            f"dlib found a face in {len(drawn)} of {samples} samples of {generator.name}; ask for "
+            "more --samples, or for a generator of faces"
+        )
     embeddings = np.stack([face.embedding for face in drawn])
     angles = [face.tone.ita_deg for face in drawn]
     classes = Counter(face.tone.ita_class for face in drawn)

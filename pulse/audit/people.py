@@ -48,10 +48,10 @@ MEASURES = (
     Measure("distance", "dlib distance to the photograph", "lower"),
     Measure("alike", f"share nearer than {SAME_PERSON} to it", "higher", 2),
     Measure("psnr_db", "PSNR, dB", "higher", 1),
-    Measure("lightness_shift", "lightness of skin, L* shift", "zero", 1),
-    Measure("ita_shift_deg", "ITA shift, degrees", "zero", 1),
-    Measure("lightness_miss", "lightness of skin, L* missed by", "lower", 1),
-    Measure("ita_miss_deg", "ITA missed by, degrees", "lower", 1),
+    Measure("lightness_shift", "shift of the skin's lightness, L*", "zero", 1),
+    Measure("ita_shift_deg", "shift of the skin's ITA, degrees", "zero", 1),
+    Measure("lightness_miss", "L* of the skin missed by", "lower", 1),
+    Measure("ita_miss_deg", "ITA of the skin missed by, degrees", "lower", 1),
     Measure("spread", "spread between candidates", None),
 )
 SHIFTS = tuple(measure for measure in MEASURES if measure.better == "zero")

@@ -98,7 +98,7 @@ class Study:
             everyone = c.groups[EVERYONE]
             if c.p_shift is not None and c.p_shift < LEVEL and everyone:
                 lines.append(
-                    f"Everyone's {words} is {everyone.mean:+.1f} ({everyone.low:+.1f} to "
+                    f"Over everyone, the {words} is {everyone.mean:+.1f} ({everyone.low:+.1f} to "
                     f"{everyone.high:+.1f}, p = {c.p_shift:.4f})."
                 )
         large = [group for group, size in self.sizes.items() if size >= FEWEST_PEOPLE]
