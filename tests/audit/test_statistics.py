@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import kruskal
 
 from pulse.audit.statistics import (
     FEWEST_PEOPLE,
@@ -38,9 +39,19 @@ def test_of_too_few_people_nothing_is_said():
 
 
 def test_the_ratio_of_two_groups():
-    interval = ratio_interval(rng(1).normal(2, 0.2, 50), rng(2).normal(1, 0.1, 50), rng())
+    interval = ratio_interval(rng(1).normal(8, 0.8, 50), rng(2).normal(4, 0.4, 50), rng())
     assert interval.mean == pytest.approx(2, abs=0.1)  # standard error 0.04
     assert interval.low < 2 < interval.high
+
+
+def test_one_measure_with_ties_has_the_p_value_of_kruskal_and_wallis():
+    values = rng(6).integers(0, 4, 60).astype(float) ** 3  # many ties, unevenly spaced
+    values[40:] += rng(7).integers(0, 2, 20) * 8.0
+    p = group_differences(values[:, None], np.repeat([0, 1, 2], 20), rng())
+    expected = kruskal(*np.split(values, 3)).pvalue
+    # 4,999 permutations: standard error 0.006; chi-square for 60 people may be off by as much
+    assert p[0] == pytest.approx(expected, abs=0.025)
+    assert 0.1 < expected < 0.5  # neither end, where every p-value would do
 
 
 def people(seed, per_group=20, measures=8, shift=0.0):
