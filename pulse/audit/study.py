@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,6 +101,7 @@ class Study:
                     f"Over everyone, the {words} is {everyone.mean:+.1f} ({everyone.low:+.1f} to "
                     f"{everyone.high:+.1f}, p = {c.p_shift:.4f})."
                 )
+        lines += self._strangers()
         large = [group for group, size in self.sizes.items() if size >= FEWEST_PEOPLE]
         if len(large) < 2:
             lines.append(
@@ -115,6 +116,17 @@ class Study:
                 else "No difference between groups was found beyond chance."
             )
         return lines
+
+    def _strangers(self) -> Iterator[str]:
+        """Groups whose answers are no nearer to the person than others of the group are."""
+        by_name = {c.measure.name: c.groups for c in self.comparisons}
+        for group, answers in by_name["distance"].items():
+            others = by_name["distance_other"][group]
+            if answers and others and answers.mean >= others.mean and group != EVERYONE:
+                yield (
+                    f"{group}: candidates are no nearer to their photograph ({answers.mean:.2f}) "
+                    f"than other people of the group are ({others.mean:.2f}), as dlib sees them."
+                )
 
     def too_few(self) -> list[str]:
         """Groups of which nothing is said."""
