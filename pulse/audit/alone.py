@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from scipy.cluster.vq import kmeans2
 
 from pulse.audit.people import Person
 from pulse.audit.skin import ITA_NAMES, Tone, skin_tone, skin_windows
-from pulse.audit.statistics import FEWEST_PEOPLE, Interval, mean_interval
+from pulse.audit.statistics import Interval, index_of, mean_interval
 from pulse.errors import PulseError
 from pulse.faces.detect import detect_faces
 from pulse.faces.embedding import face_embedding
@@ -56,6 +57,7 @@ class Alone:
         cluster_shares: of k-means clusters of the faces' embeddings, largest first.
         recall: share of each group's photographs that lie where samples lie; None where people are
             too few.
+        nearest: distance from each group's photographs to the nearest sample.
     """
 
     samples: int
@@ -66,6 +68,7 @@ class Alone:
     monk_shares: tuple[float, ...]
     cluster_shares: tuple[float, ...]
     recall: dict[str, Interval | None]
+    nearest: dict[str, Interval | None]
 
 
 def measure_generator(
@@ -106,7 +109,8 @@ def measure_generator(
         ita_shares={name: classes[name] / len(drawn) for name in ITA_NAMES},
         monk_shares=tuple(monk[k] / len(drawn) for k in range(1, 11)),
         cluster_shares=cluster_shares(embeddings, seed),
-        recall=recall_by_group(embeddings, people, seed),
+        recall=by_group(people, lambda points: is_within_manifold(points, embeddings), seed),
+        nearest=by_group(people, lambda points: _distances(points, embeddings).min(1), seed),
     )
 
 
@@ -156,29 +160,23 @@ def cluster_shares(embeddings: Array, seed: int) -> tuple[float, ...]:
     return tuple(float(count) / len(labels) for count in counts)
 
 
-def recall_by_group(
-    embeddings: Array, people: Sequence[Person], seed: int
+def by_group(
+    people: Sequence[Person], measure: Callable[[Array], NDArray[Any]], seed: int
 ) -> dict[str, Interval | None]:
-    """Which share of each group's photographs the generator could have drawn.
+    """Something measured of each photograph's embedding, over each group.
 
     Args:
-        embeddings: (N, 128) of samples.
-        people: whose photographs count.
+        people: whose photographs count, where a face was found.
+        measure: of embeddings (P, 128): (P,).
         seed: of the intervals.
     """
+    shown = [(p.group, p.embedding) for p in people if p.embedding is not None]
+    if not shown:
+        return {}
     rng = np.random.default_rng(seed)
-    shown = [person for person in people if person.embedding is not None]
-    hit = is_within_manifold(
-        np.array([person.embedding for person in shown]).reshape(-1, embeddings.shape[1]),
-        embeddings,
-    )
-    groups = np.array([person.group for person in shown])
-    return {
-        str(group): mean_interval(hit[groups == group].astype(float), rng)
-        if (groups == group).sum() >= FEWEST_PEOPLE
-        else None
-        for group in np.unique(groups)
-    }
+    values = measure(np.stack([embedding for _, embedding in shown])).astype(float)
+    groups, index = index_of([group for group, _ in shown])
+    return {group: mean_interval(values[index == k], rng) for k, group in enumerate(groups)}
 
 
 def is_within_manifold(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pulse.audit.alone import (
+    by_group,
     cluster_shares,
     is_within_manifold,
     measure_generator,
-    recall_by_group,
     sample_images,
 )
 from pulse.errors import PulseError
@@ -30,11 +30,13 @@ def test_recall_is_by_group():
     far = [SimpleNamespace(group="far", embedding=row + 50) for row in samples[:6]]
     few = [SimpleNamespace(group="few", embedding=row) for row in samples[:2]]
     unseen = [SimpleNamespace(group="near", embedding=None)]
-    recall = recall_by_group(samples, [*near, *far, *few, *unseen], 0)
+    people = [*near, *far, *few, *unseen]
+    recall = by_group(people, lambda points: is_within_manifold(points, samples), 0)
     assert recall["near"].mean == 1
     assert recall["near"].people == 6
     assert recall["far"].mean == 0
     assert recall["few"] is None
+    assert by_group([], len, 0) == {}
 
 
 def test_clusters_have_their_shares():
