@@ -29,6 +29,7 @@ from pulse.generators.ops import (
     filter_depthwise,
     is_half,
     load_frozen,
+    times_rows,
     upsample_filtered,
     without_autocast,
 )
@@ -79,7 +80,7 @@ class StyledConv(nn.Module):
         """What brings each output channel back to unit variance (equation 3): (B, O)."""
         with without_autocast(styles):
             squares = at_least_single(weight).square().sum((2, 3))  # (O, I)
-            return (at_least_single(styles).square() @ squares.T + 1e-8).rsqrt()
+            return (times_rows(at_least_single(styles).square(), squares) + 1e-8).rsqrt()
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""

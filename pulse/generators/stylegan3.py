@@ -20,7 +20,7 @@ from pulse.generators.base import DEFAULTS, Generator
 from pulse.generators.constants import Constants, given
 from pulse.generators.filters import CLAMP, FilteredLeakyReLU
 from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
-from pulse.generators.ops import Dense, at_least_single, load_frozen, without_autocast
+from pulse.generators.ops import Dense, at_least_single, load_frozen, times_rows, without_autocast
 from pulse.generators.stylegan3_plan import LayerPlan, plan_layers
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class SynthesisLayer(nn.Module):
             weight = weight * weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
             styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
             squares = weight.square().sum((2, 3))  # (O, I)
-            demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
+            demodulation = (times_rows(styles.square(), squares) + 1e-8).rsqrt()  # (B, O)
             scale = styles * at_least_single(self.magnitude_ema).rsqrt()
         x = x * scale[:, :, None, None].to(x.dtype)
         x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] - 1)
