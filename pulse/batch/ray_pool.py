@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pulse.batch.batch_size import measure_batch_size
+from pulse.batch.batch_size import LEAST, measure_batch_size
 from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.memory import keep_freed_memory
@@ -142,10 +142,10 @@ class RayPool:
             self._generator = ray.put(generator)
             self._settings = settings
             self._workers = [_Worker(self._spawn())]
+            # each worker's share of the work, but no batch that is rounded otherwise than one process's
+            share = max(-(-most // count), min(most, LEAST))
             self.batch_size: int
-            self.batch_size, bank = ray.get(
-                self._workers[0].actor.begin.remote(batch_size, -(-most // count))
-            )
+            self.batch_size, bank = ray.get(self._workers[0].actor.begin.remote(batch_size, share))
             self._generator = ray.put(replace(generator, bank=bank))
             for _ in range(count - 1):
                 self._workers.append(self._ready_worker())
