@@ -169,7 +169,7 @@ def with_precision(precision):
 
 
 @pytest.mark.parametrize(
-    ("precision", "others"), [("single", (6, 8)), ("mixed", (1, 3, 8, 12))]
+    ("precision", "others"), [("single", (6, 8)), ("mixed", (1, 8, 12))]
 )  # single precision in batches of less than four is rounded otherwise
 def test_the_batch_size_changes_no_bit(embedded, five_jobs, precision, others):
     settings = with_precision(precision)
@@ -184,9 +184,9 @@ def test_the_batch_size_changes_no_bit(embedded, five_jobs, precision, others):
 def test_the_number_of_threads_changes_no_bit(embedded, five_jobs, one_thread, precision):
     """Workers share the cores that a single process has for itself."""
     settings = with_precision(precision)
+    settings = replace(settings, search=replace(settings.search, steps=3))
     alone = search(embedded, five_jobs[:2], 4, settings)
-    for threads in (2, 3):
-        torch.set_num_threads(threads)
-        for one, other in zip(alone, search(embedded, five_jobs[:2], 4, settings), strict=True):
-            assert torch.equal(one.image, other.image)
-            assert torch.equal(one.latent, other.latent)
+    torch.set_num_threads(2)
+    for one, other in zip(alone, search(embedded, five_jobs[:2], 4, settings), strict=True):
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.latent, other.latent)

@@ -21,8 +21,8 @@ if sys.platform != "win32":
 
 WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
 # Taken even where it gains nothing, if there is work for it: on a CPU all batches from this size on
-# are rounded alike to the last bit (see `SlotSearch`) and smaller ones not always, so that runs with
-# other batch sizes or numbers of workers draw the same pictures.
+# are rounded alike to the last bit (see `SlotSearch`), smaller ones not always. So runs with other
+# batch sizes or numbers of workers draw the same pictures.
 LEAST = ROWS
 MOST_S = 15.0  # no more is tried once this much time is spent
 LOW_RES_PX = 16

@@ -142,7 +142,7 @@ class RayPool:
             self._generator = ray.put(generator)
             self._settings = settings
             self._workers = [_Worker(self._spawn())]
-            # each worker's share of the work, but no batch that is rounded otherwise than one process's
+            # its share of the work, but no batch that is rounded otherwise than one process's
             share = max(-(-most // count), min(most, LEAST))
             self.batch_size: int
             self.batch_size, bank = ray.get(self._workers[0].actor.begin.remote(batch_size, share))
