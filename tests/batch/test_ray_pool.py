@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,9 +95,10 @@ def test_no_cluster_at_an_address_is_named(small_generator):
 
 
 def test_two_workers_give_what_one_process_gives(cluster, folder, tmp_path, small_generator, whole):
-    out = tmp_path / "out"
+    """Also where the driver has no bank: the first worker gets it, for all."""
+    out, generator = tmp_path / "out", replace(small_generator, bank=None)
     searcher = RayPool.factory(None, 2, "cpu")
-    summary = Runner(out, small_generator, SETTINGS, BATCH, searcher=searcher).run([folder])
+    summary = Runner(out, generator, SETTINGS, BATCH, searcher=searcher).run([folder])
     assert summary.faces == 12
     assert tree_of(out) == whole
 
