@@ -169,8 +169,8 @@ def with_precision(precision):
 
 
 @pytest.mark.parametrize(
-    ("precision", "others"), [("single", (6, 8)), ("mixed", (1, 8, 12))]
-)  # single precision in batches of less than four is rounded otherwise
+    ("precision", "others"), [("single", (2, 8, 16)), ("mixed", (1, 8, 12))]
+)  # single precision in batches of one is rounded otherwise
 def test_the_batch_size_changes_no_bit(embedded, five_jobs, precision, others):
     settings = with_precision(precision)
     four = search(embedded, five_jobs, 4, settings)

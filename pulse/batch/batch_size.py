@@ -13,17 +13,17 @@ import torch
 from pulse.downscale import Downscale
 from pulse.pool import slot_search
 from pulse.pretrained import Pretrained
-from pulse.search.slots import ROWS, SlotSearch
+from pulse.search.slots import SlotSearch
 from pulse.settings import SearchSettings
 
 if sys.platform != "win32":
     import resource
 
 WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
-# Taken even where it gains nothing, if there is work for it: on a CPU all batches from this size on
-# are rounded alike to the last bit (see `SlotSearch`), smaller ones not always. So runs with other
+# Taken even where it gains nothing, if there is work for it: measured on a CPU, batches of 2 to 32
+# round alike to the last bit and single precision in batches of 1 does not, so that runs with other
 # batch sizes or numbers of workers draw the same pictures.
-LEAST = ROWS
+LEAST = 4
 MOST_S = 15.0  # no more is tried once this much time is spent
 LOW_RES_PX = 16
 MEMORY_SHARE = 0.7  # of the free memory that a batch may take where too much is not refused

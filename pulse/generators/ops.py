@@ -96,6 +96,16 @@ class Dense(nn.Module):
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
+class StyleDense(Dense):
+    """The layer between w and the styles of a convolution: few rows, each rounded on its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, in_features) to (B, out_features)."""
+        if torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        return times_rows(x, self.weight * self.weight_gain) + self.bias * self.bias_gain
+
+
 def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:
     """Count up from 0 while `prefix` + number + `suffix` is a key of the state dict."""
     i = 0

@@ -23,7 +23,7 @@ from pulse.generators.constants import Constants, given
 from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
 from pulse.generators.ops import (
     LEAKY_SLOPE,
-    Dense,
+    StyleDense,
     at_least_single,
     block_sizes,
     filter_depthwise,
@@ -53,7 +53,7 @@ class StyledConv(nn.Module):
         self.up = up
         self.clamp = clamp
         self.has_noise = has_noise
-        self.affine = Dense(w_dim, in_channels)
+        self.affine = StyleDense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.empty(out_channels))
         if has_noise:
@@ -115,7 +115,7 @@ class ToRGB(nn.Module):
     def __init__(self, in_channels: int, w_dim: int, clamp: float = math.inf) -> None:
         super().__init__()
         self.clamp = clamp
-        self.affine = Dense(w_dim, in_channels)
+        self.affine = StyleDense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.empty(3))
         self.weight_gain = 1 / math.sqrt(in_channels)

@@ -47,7 +47,7 @@ class Descent(SlotSearch):
         """
         v, *moving = (x.detach().requires_grad_() for x in self.optimizer.variables)
         ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
-        x = self._draw(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
+        x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
         # of all slots at once: how sums are rounded depends on how many rows there are
         spread = self.settings.loss.geocross * geocross(ws)
         losses = x.new_zeros(self.slots)

@@ -116,8 +116,7 @@ class Mixing(SlotSearch):
         v, *moving = variables
         ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
         with torch.autocast(self.G.device.type, self.dtype, enabled=self.is_mixed):
-            styles = ws.expand(-1, self.G.num_ws, -1)
-            x = self._draw(styles, [*moving, *self.fixed_noise], is_mixed=self.is_mixed)
+            x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
         residuals, along = [], x.new_zeros(())
         for group in self.groups:
             low_res = group.A(self._pick(x, group.slots))  # (n, 3, h, w)

@@ -8,7 +8,7 @@ slot, to the last bit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +21,6 @@ from pulse.search.losses import mean_squared
 from pulse.search.start import Start
 from pulse.settings import SearchSettings
 from pulse.shapes import check_shape
-
-ROWS = 4  # that are drawn at a time where rounding depends on it; see `SlotSearch._draw`
 
 
 @dataclass(frozen=True)
@@ -203,27 +201,6 @@ class SlotSearch(ABC):
             Group(slots, self.operators[slots[0]], torch.stack([self.targets[i] for i in slots]))
             for slots in by_size.values()
         ]
-
-    def _draw(self, ws: Tensor, noise_maps: Sequence[Tensor], *, is_mixed: bool = False) -> Tensor:
-        """Draw the pictures of all slots: (slots, 3, H, W).
-
-        On a CPU its libraries round single precision by the number of rows; four at a time are
-        rounded alike in any batch, and cost hardly more.
-
-        Args:
-            ws: (slots, L, D) styles.
-            noise_maps: one (slots, 1, size, size) for each noise input.
-            is_mixed: whether features are of bfloat16, which is rounded alike in any case.
-        """
-        if is_mixed or self.slots <= ROWS or self.G.device.type != "cpu":
-            return self.G.render(ws, noise_maps)
-        firsts = [min(i, self.slots - ROWS) for i in range(0, self.slots, ROWS)]
-        parts = [
-            self.G.render(ws[i : i + ROWS], [noise[i : i + ROWS] for noise in noise_maps])
-            for i in firsts
-        ]
-        new = self.slots - ROWS * (len(parts) - 1)  # the last four may overlap those before
-        return torch.cat([*parts[:-1], parts[-1][-new:]])
 
     @torch.no_grad()
     def _keep_best(self, x: Tensor, ws: Tensor, variables: list[Tensor]) -> Tensor:
