@@ -68,6 +68,11 @@ class SearchPool:
         return len(self._waiting) + len(self._running) + len(self._answers)
 
     @property
+    def is_on_cpu(self) -> bool:
+        """Whether it searches on processor cores."""
+        return self.generator.device.type == "cpu"
+
+    @property
     def wants_more(self) -> bool:
         """Whether fewer jobs are waiting than the batch has slots."""
         return len(self._waiting) < self.batch_size

@@ -60,6 +60,11 @@ class Pretrained:
         network = copy.deepcopy(self.network).to(device)
         return replace(self, network=network, prior=self.prior.to(device))
 
+    def with_bank(self, on_progress: OnProgress | None = None) -> Pretrained:
+        """The same generator with its bank; see `bank_of`."""
+        bank = bank_of(self.network, self.sha256, self.prior, on_progress=on_progress)
+        return replace(self, bank=bank)
+
 
 def load_generator(
     source: str | Path = EMBEDDED,
@@ -96,10 +101,9 @@ def load_generator(
     prior = prior_of(loaded, on_progress)
     # channels last: the convolutions run up to twice as fast on CPUs and tensor cores
     network = loaded.network.to(chosen).to(memory_format=torch.channels_last)
-    loaded = replace(loaded, network=network)
     prior = prior.to(chosen)
-    bank = bank_of(loaded, prior, on_progress=on_bank) if with_bank else None
-    return Pretrained(network, prior, loaded.name, loaded.sha256, class_index, bank)
+    generator = Pretrained(network, prior, loaded.name, loaded.sha256, class_index)
+    return generator.with_bank(on_bank) if with_bank else generator
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -148,7 +152,7 @@ def prior_of(
             f"{loaded.paths[0]} holds a synthesis network only; put PULSE's mapping.pt or "
             "gaussian_fit.pt beside it, or give weights with a mapping network"
         )
-    path = _cached(loaded, "priors")
+    path = _cached(network, loaded.sha256, "priors")
     tensors = None if again else _read_cache(path, ("mean", "std", "covariance"), network.w_dim)
     if tensors is not None:
         return LatentPrior(**tensors)
@@ -159,7 +163,8 @@ def prior_of(
 
 
 def bank_of(
-    loaded: Loaded,
+    network: Generator,
+    sha256: str,
     prior: LatentPrior,
     samples: int | None = None,
     on_progress: OnProgress | None = None,
@@ -169,7 +174,8 @@ def bank_of(
     """The bank of a generator: from the cache, or drawn now and kept.
 
     Args:
-        loaded: from `load_network`, its class chosen.
+        network: the generator, its class chosen.
+        sha256: of its weights file.
         prior: its Gaussianised styles, on the device of the network.
         samples: how many to draw; None for as many as the cache has, or `BANK_SAMPLES`.
         on_progress: called with the samples drawn so far and the samples in all.
@@ -178,10 +184,9 @@ def bank_of(
     Returns:
         The bank; None without a mapping network to draw from.
     """
-    network = loaded.network
     if not network.has_mapping:
         return None
-    path = _cached(loaded, "banks")
+    path = _cached(network, sha256, "banks")
     bank = None if again else _read_bank(path, network)
     if bank is not None and samples in (None, len(bank.v)):
         return bank
@@ -211,10 +216,10 @@ def choose_class(loaded: Loaded, class_index: int | None) -> None:
         raise WeightsError(f"'{name}': {error}; see --class") from error
 
 
-def _cached(loaded: Loaded, kind: str) -> Path:
+def _cached(network: Generator, sha256: str, kind: str) -> Path:
     """Where the cache keeps what was fitted to these weights and this class."""
-    chosen = loaded.network.chosen_class
-    name = loaded.sha256 if chosen is None else f"{loaded.sha256}-class{chosen}"
+    chosen = network.chosen_class
+    name = sha256 if chosen is None else f"{sha256}-class{chosen}"
     return cache_dir() / kind / f"{name}.safetensors"
 
 

@@ -15,6 +15,7 @@ from pulse.errors import DeviceError
 from pulse.faces.prepare import prepare_faces
 from pulse.images import picture_from
 from pulse.pool import SearchPool
+from pulse.search.precision import feature_dtype
 from pulse.settings import FaceSettings, SearchSettings, UpscaleSettings
 
 SHORT = UpscaleSettings(search=SearchSettings(steps=6, tolerance=0))
@@ -154,12 +155,38 @@ def test_the_precision_is_chosen_by_the_processor_and_told(
     assert torch.equal(found.image, same.image)
 
 
-def test_batches_of_4_and_of_8_draw_the_same(embedded, low_res_folder):
-    """What the least batch size that is measured stands on; not so for smaller batches."""
+@pytest.fixture
+def five_jobs(low_res_folder):
     picture = picture_from(Image.open(low_res_folder / "imagined-04.png").convert("RGB"))
     face = prepare_faces(picture, 128, FaceSettings())[0]
-    jobs = [Job(face, number) for number in range(1, 6)]
-    four, eight = (search(embedded, jobs, size) for size in (4, 8))
-    for one, other in zip(four, eight, strict=True):
-        # other processors may round otherwise: then below a grey level after these few steps
-        assert (one.image - other.image).abs().mean() < 1 / 255
+    return [Job(face, number) for number in range(1, 6)]
+
+
+def with_precision(precision):
+    if precision == "mixed" and feature_dtype("auto", torch.device("cpu")) != torch.bfloat16:
+        pytest.skip("this processor has no bfloat16, and takes minutes without it")
+    return replace(SHORT, search=replace(SHORT.search, precision=precision))
+
+
+@pytest.mark.parametrize(
+    ("precision", "others"), [("single", (2, 8, 16)), ("mixed", (1, 8, 12))]
+)  # single precision in batches of one is rounded otherwise
+def test_the_batch_size_changes_no_bit(embedded, five_jobs, precision, others):
+    settings = with_precision(precision)
+    four = search(embedded, five_jobs, 4, settings)
+    for size in others:
+        for one, other in zip(four, search(embedded, five_jobs, size, settings), strict=True):
+            assert torch.equal(one.image, other.image)
+            assert torch.equal(one.latent, other.latent)
+
+
+@pytest.mark.parametrize("precision", ["single", "mixed"])
+def test_the_number_of_threads_changes_no_bit(embedded, five_jobs, one_thread, precision):
+    """Workers share the cores that a single process has for itself."""
+    settings = with_precision(precision)
+    settings = replace(settings, search=replace(settings.search, steps=3))
+    alone = search(embedded, five_jobs[:2], 4, settings)
+    torch.set_num_threads(2)
+    for one, other in zip(alone, search(embedded, five_jobs[:2], 4, settings), strict=True):
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.latent, other.latent)

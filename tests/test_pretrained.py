@@ -91,8 +91,11 @@ def test_the_bank_is_drawn_once_and_again_where_the_cache_is_damaged(
 
 def test_a_bank_that_is_not_wanted_is_not_drawn(small_file, tmp_path, monkeypatch):
     monkeypatch.setenv("PULSE_HOME", str(tmp_path))
-    assert load_generator(small_file, "cpu", with_bank=False).bank is None
+    generator = load_generator(small_file, "cpu", with_bank=False)
+    assert generator.bank is None
     assert not (tmp_path / "banks").exists()
+    later = generator.with_bank().bank
+    assert torch.equal(later.pictures, load_generator(small_file, "cpu").bank.pictures)
 
 
 def pulse_files(data, folder, *parts):

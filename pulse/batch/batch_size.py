@@ -20,9 +20,9 @@ if sys.platform != "win32":
     import resource
 
 WORTH_IT = 0.85  # a doubled batch must bring the time of one search below this share
-# Taken even where it gains nothing, if there is work for it: measured on a CPU, batches of 4, 8, 12
-# and 16 round alike to the last bit and smaller ones do not, so that runs with other batch sizes or
-# numbers of workers draw the same pictures.
+# Taken even where it gains nothing, if there is work for it: measured on a CPU, batches of 2 to 32
+# round alike to the last bit and single precision in batches of 1 does not, so that runs with other
+# batch sizes or numbers of workers draw the same pictures.
 LEAST = 4
 MOST_S = 15.0  # no more is tried once this much time is spent
 LOW_RES_PX = 16

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pulse.batch.journal import JOURNAL_NAME, RUN_NAME
@@ -35,7 +36,7 @@ class Source:
     path: Path
     folder: PurePosixPath
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What the journal calls it: the absolute path, whatever the folder of the command."""
         return os.path.abspath(self.path)  # noqa: PTH100 (resolve() would follow a link elsewhere)
@@ -77,34 +78,37 @@ def _list_root(root: Path, prefix: PurePosixPath, out: Path) -> Iterator[Source]
             raise PictureError(
                 f"cannot list the folder '{root}': {error.strerror}; ask its owner"
             ) from error
-        for path in _walk(root, out.resolve()):
-            yield Source(path, prefix / PurePosixPath(path.parent.relative_to(root)))
+        yield from _walk(root, prefix, out.resolve())
     elif os.path.lexists(root):
         yield Source(root, PurePosixPath())
     else:
         raise PictureError(f"there is no file or folder '{root}'")
 
 
-def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Pictures below a folder in the order of their names, folder by folder."""
+def _walk(folder: Path, mirror: PurePosixPath, out: Path) -> Iterator[Source]:
+    """Pictures below a folder in the order of their names, folder by folder.
+
+    Args:
+        folder: to look into.
+        mirror: what mirrors it in the output tree.
+        out: the output folder, which is passed over.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError:
-        yield folder
+        yield Source(folder, mirror.parent)
         return
     names = {entry.name for entry in entries}
     if folder.resolve() == out or {RUN_NAME, JOURNAL_NAME} <= names:
         return
     for entry in entries:
-        path = Path(entry.path)
         if entry.name.startswith("."):
             continue
-        has_suffix = path.suffix.lower() in PICTURE_SUFFIXES
         # A folder called x.png is listed as the bad picture it is, and looked into as well.
-        if has_suffix:
-            yield path
+        if entry.name.lower().endswith(PICTURE_SUFFIXES):
+            yield Source(Path(entry.path), mirror)
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, out)
+            yield from _walk(Path(entry.path), mirror / entry.name, out)
 
 
 class OutputFolders:

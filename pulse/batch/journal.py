@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, Literal, get_args
 
 from pulse.errors import PulseError
@@ -106,7 +107,7 @@ class Journal:
             PulseError: naming the line that is not a record.
         """
         for _, line, number in self._lines():
-            yield self._parse(line, number)
+            yield self.parse(line, number)
 
     def index(self) -> JournalIndex:
         """Where in the file the records of each source are.
@@ -138,13 +139,6 @@ class Journal:
                     yield offset, line, number
                 offset += len(line)
 
-    def read_at(self, offsets: list[int]) -> Iterator[Record]:
-        """The records that begin at these places of the file."""
-        with self.path.open("rb") as file:
-            for offset in offsets:
-                file.seek(offset)
-                yield self._parse(file.readline(), None)
-
     def _load(self, line: bytes, number: int | None) -> dict[str, Any]:
         try:
             values = json.loads(line)
@@ -154,7 +148,12 @@ class Journal:
             raise self._spoiled(number, f"it is no object but {type(values).__name__}")
         return values
 
-    def _parse(self, line: bytes, number: int | None) -> Record:
+    def parse(self, line: bytes, number: int | None = None) -> Record:
+        """The record of one line.
+
+        Raises:
+            PulseError: naming the line, if its number is known, where it is not a record.
+        """
         values = self._load(line, number)
         try:
             known = {name: values[name] for name in values.keys() & FIELD_NAMES}
@@ -197,6 +196,8 @@ class Journal:
 class JournalIndex:
     """Which records there are of each source, without holding them in memory.
 
+    May be asked from several threads, until it is closed.
+
     Args:
         journal: the file.
         sources: source to its folder and the offsets of its records, oldest first.
@@ -204,20 +205,41 @@ class JournalIndex:
 
     def __init__(self, journal: Journal, sources: dict[str, tuple[str, list[int]]]) -> None:
         self._journal, self._sources = journal, sources
+        self._file: BinaryIO | None = (
+            None  # one for all sources: to open it takes longer than to read
+        )
+        self._lock = Lock()
 
     def folders(self) -> Iterator[tuple[str, str]]:
         """Each source with its folder in the output tree."""
         return ((source, folder) for source, (folder, _) in self._sources.items())
 
-    def history_of(self, source: str) -> Iterator[Record]:
+    def history_of(self, source: str) -> list[Record]:
         """Every record of a source, oldest first."""
-        if source in self._sources:
-            yield from self._journal.read_at(self._sources[source][1])
+        if source not in self._sources:
+            return []
+        return [self._journal.parse(line) for line in self._lines_at(self._sources[source][1])]
+
+    def _lines_at(self, offsets: list[int]) -> list[bytes]:
+        """The lines that begin at these places of the file."""
+        with self._lock:
+            if self._file is None:
+                self._file = self._journal.path.open("rb")
+            lines = []
+            for offset in offsets:
+                self._file.seek(offset)
+                lines.append(self._file.readline())
+            return lines
 
     def records_of(self, source: str) -> list[Record]:
         """The records of a source, of each face and candidate the latest."""
         latest = {(record.face, record.candidate): record for record in self.history_of(source)}
         return list(latest.values())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 def lost_folder(out: Path) -> PulseError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -84,9 +84,26 @@ class Plan:
 
     def of(self, source: Source, folder: PurePosixPath) -> PlannedPicture:
         """What is known of a source whose pictures go to this folder."""
-        earlier = [] if self.overwrite else self.journal.records_of(source.key)
-        earlier = [record for record in earlier if record.run_id == self.run_id]
-        identity = identify(source.path, earlier)
+        earlier = self._earlier(source)
+        return self._planned(source, folder, earlier, identify(source.path, earlier))
+
+    def at_once(self, source: Source, folder: PurePosixPath) -> PlannedPicture | None:
+        """The same; None where the file's bytes have to be read to know it."""
+        earlier = self._earlier(source)
+        identity = recognise(source.path, earlier)
+        return self._planned(source, folder, earlier, identity) if identity else None
+
+    def _earlier(self, source: Source) -> list[Record]:
+        """The records of a source under the run's settings that may count."""
+        if self.overwrite:
+            return []
+        records = self.journal.records_of(source.key)
+        return [record for record in records if record.run_id == self.run_id]
+
+    def _planned(
+        self, source: Source, folder: PurePosixPath, earlier: list[Record],
+        identity: Identity | None,
+    ) -> PlannedPicture:  # fmt: skip
         records = tuple(
             record
             for record in earlier
@@ -102,12 +119,12 @@ class Plan:
             return True
         if record.output is None or (record.candidate or 0) > self.candidates:
             return False
-        path = self.out / record.output
+        path = f"{self.out}/{record.output}"
         beside = names_beside(record.candidate or 0, self.keep)
-        if not all((path.parent / name).exists() for name in beside):
+        if not _are_in(os.path.dirname(path), beside):  # noqa: PTH120 (see _are_in)
             return False
         try:
-            return path.stat().st_size == record.output_bytes
+            return os.stat(path).st_size == record.output_bytes  # noqa: PTH116
         except OSError:
             return False
 
@@ -117,40 +134,57 @@ class Plan:
             return True
         faces = max((record.faces or 0 for record in records), default=0)
         there = {(record.face, record.candidate) for record in records}
-        is_pasted = all((self.out / folder / name).exists() for name in self.pasted)
         return (
             faces > 0
-            and is_pasted
+            and _are_in(f"{self.out}/{folder}", self.pasted)
             and all(
                 all((face, candidate) in there for candidate in range(1, self.candidates + 1))
-                and all(
-                    (self.out / face_folder(folder, face, faces) / name).exists()
-                    for name in (LOW_RES_NAME, SHEET_NAME)
+                and _are_in(
+                    f"{self.out}/{face_folder(folder, face, faces)}", (LOW_RES_NAME, SHEET_NAME)
                 )
                 for face in range(1, faces + 1)
             )
         )
 
 
+def _are_in(folder: str, names: Iterable[str]) -> bool:
+    """Whether a folder has these files; asked so often that to build paths would take longest."""
+    return all(os.path.exists(f"{folder}/{name}") for name in names)  # noqa: PTH110
+
+
 def identify(path: Path, earlier: Sequence[Record] = ()) -> Identity | None:
     """Identify a file's bytes; None where it is no readable regular file.
 
-    Its hash is taken from an earlier record of a file of this size and time, so that a folder of
-    large pictures need not be read again to see that it is done.
+    Its hash is taken from an earlier record of a file of this size and time, if there is one.
     """
+    known = recognise(path, earlier)
+    if known:
+        return known
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return None
-        for record in earlier:
-            unchanged = (record.source_bytes, record.source_mtime_ns) == (
-                status.st_size,
-                status.st_mtime_ns,
-            )
-            if unchanged and record.source_sha256 and os.access(path, os.R_OK):
-                return Identity(record.source_sha256, status.st_size, status.st_mtime_ns)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):  # ValueError: a null byte in the name
         return None
     return Identity(sha256, status.st_size, status.st_mtime_ns)
+
+
+def recognise(path: Path, earlier: Sequence[Record]) -> Identity | None:
+    """Identify a readable file by its size and time alone; None where no earlier record has them.
+
+    A folder of large pictures need not be read again to see that it is done.
+    """
+    if not earlier:
+        return None
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    seen = (status.st_size, status.st_mtime_ns)
+    for record in earlier:
+        if (record.source_bytes, record.source_mtime_ns) == seen and record.source_sha256:
+            is_readable = stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK)
+            return Identity(record.source_sha256, *seen) if is_readable else None
+    return None

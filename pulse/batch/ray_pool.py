@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pulse.batch.batch_size import measure_batch_size
+from pulse.batch.batch_size import LEAST, measure_batch_size
 from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
+from pulse.memory import keep_freed_memory
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained, choose_device
+from pulse.search.bank import Bank
 from pulse.settings import UpscaleSettings
 
 if TYPE_CHECKING:
@@ -62,17 +64,21 @@ class SearchWorker:
     def __init__(
         self, generator: Pretrained, settings: UpscaleSettings, device: str, threads: int
     ) -> None:
+        keep_freed_memory()
         torch.set_num_threads(threads)
-        self.generator = generator.to(choose_device(device))
+        generator = generator.to(choose_device(device))
+        # drawn here if it has to be: the driver may have no device that is fit for it
+        wants_bank = settings.search.method == "mixing" and generator.bank is None
+        self.generator = generator.with_bank() if wants_bank else generator
         self.settings = settings
         self.pool: SearchPool | None = None
         self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
 
-    def begin(self, batch_size: int | None, most: int) -> int:
-        """Get ready with a batch size, or measure it; returns it."""
+    def begin(self, batch_size: int | None, most: int) -> tuple[int, Bank | None]:
+        """Get ready with a batch size, or measure it; returns it, and the bank for the others."""
         size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
         self.pool = SearchPool(self.generator, self.settings, size)
-        return size
+        return size, self.generator.bank
 
     def advance(self, jobs: list[tuple[int, Job]]) -> list[tuple[int, Candidate]]:
         """Take more jobs, and search until one at least has its answer."""
@@ -98,7 +104,7 @@ class RayPool:
     """Jobs in, candidates out, by many processes; see `Searcher`.
 
     Args:
-        generator: from `load_generator`.
+        generator: from `load_generator`; without a bank the first worker gets or draws one for all.
         settings: of the method.
         batch_size: searches at a time in each worker; None to have the first one measure it.
         most: searches that there is work for, by all workers together.
@@ -132,12 +138,15 @@ class RayPool:
             _start(address)
         try:
             self._share, self._device, count = _shares(ray.cluster_resources(), workers, device)
-            self._generator = ray.put(generator.to(torch.device("cpu")))
+            generator = generator.to(torch.device("cpu"))
+            self._generator = ray.put(generator)
             self._settings = settings
             self._workers = [_Worker(self._spawn())]
-            self.batch_size: int = ray.get(
-                self._workers[0].actor.begin.remote(batch_size, -(-most // count))
-            )
+            # its share of the work, but no batch that is rounded otherwise than one process's
+            share = max(-(-most // count), min(most, LEAST))
+            self.batch_size: int
+            self.batch_size, bank = ray.get(self._workers[0].actor.begin.remote(batch_size, share))
+            self._generator = ray.put(replace(generator, bank=bank))
             for _ in range(count - 1):
                 self._workers.append(self._ready_worker())
         except BaseException:
@@ -169,6 +178,11 @@ class RayPool:
     def __len__(self) -> int:
         """Jobs that have no answer yet."""
         return len(self._waiting) + sum(len(worker.jobs) for worker in self._workers)
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether workers search on processor cores."""
+        return self._device == "cpu"
 
     @property
     def wants_more(self) -> bool:

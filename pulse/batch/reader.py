@@ -65,22 +65,27 @@ class Reader:
         self._shard = shard
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._ahead = threads * AHEAD
-        self._futures: deque[Future[Prepared]] = deque()
+        # in order; what is known at once takes no thread: of a large folder most may be done
+        self._queue: deque[Future[Prepared] | Prepared] = deque()
         self._refill()
 
     @property
     def is_exhausted(self) -> bool:
         """Whether every picture has been handed out."""
-        return not self._futures
+        return not self._queue
 
     @property
     def is_ready(self) -> bool:
         """Whether the next picture can be had without waiting."""
-        return bool(self._futures) and self._futures[0].done()
+        if not self._queue:
+            return False
+        first = self._queue[0]
+        return isinstance(first, Prepared) or first.done()
 
     def next(self) -> Prepared:
         """The next picture; waits until it is ready."""
-        prepared = self._futures.popleft().result()
+        first = self._queue.popleft()
+        prepared = first if isinstance(first, Prepared) else first.result()
         self._refill()
         return prepared
 
@@ -89,19 +94,26 @@ class Reader:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _refill(self) -> None:
-        while len(self._futures) < self._ahead:
+        while len(self._queue) < self._ahead:
             item = next(self._sources, None)
             if item is None:
                 return
-            self._futures.append(self._executor.submit(self._prepare, *item))
+            planned = self._plan.at_once(*item)
+            prepared = self._unread(planned) if planned else None
+            self._queue.append(prepared or self._executor.submit(self._prepare, *item))
+
+    def _unread(self, planned: PlannedPicture) -> Prepared | None:
+        """A picture that need not be opened; None for one that must be."""
+        if self._shard and not self._shard.holds(_shard_key(planned)):
+            return Prepared(planned, is_ours=False)
+        return Prepared(planned) if planned.is_done else None
 
     def _prepare(self, source: Source, folder: PurePosixPath) -> Prepared:
         """Look at one picture, in one of the threads."""
         planned = self._plan.of(source, folder)
-        if self._shard and not self._shard.holds(_shard_key(planned)):
-            return Prepared(planned, is_ours=False)
-        if planned.is_done:
-            return Prepared(planned)
+        unread = self._unread(planned)
+        if unread:
+            return unread
         try:
             picture = read_picture(source.path)
             faces = prepare_faces(picture, self._resolution, self._settings)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,11 +117,11 @@ class Runner:
         Raises:
             PulseError: if an input is not there or the journal cannot be read.
         """
-        index = self.journal.index()
-        plan = self._plan(index)
-        folders = OutputFolders(index.folders())
-        for source in list_sources(inputs, self.out):
-            yield plan.of(source, folders.of(source))
+        with closing(self.journal.index()) as index:
+            plan = self._plan(index)
+            folders = OutputFolders(index.folders())
+            for source in list_sources(inputs, self.out):
+                yield plan.of(source, folders.of(source))
 
     def run(self, inputs: Sequence[Path]) -> Summary:
         """Do what is missing.
@@ -137,13 +137,11 @@ class Runner:
         with self._locked():
             remove_partial_files(self.out)
             self.journal.repair()
-            index = self.journal.index()
-            searcher, batch_size = self._searcher(len(sources), earlier_size)
-            try:
-                self.run_file.write(self.settings.candidates, batch_size)
-                self._run(sources, index, searcher)
-            finally:
-                searcher.close()
+            with closing(self.journal.index()) as index:
+                searcher, batch_size = self._searcher(len(sources), earlier_size)
+                with closing(searcher):
+                    self.run_file.write(self.settings.candidates, batch_size)
+                    self._run(sources, index, searcher)
         if self.latents.paths and self._began_anew and not self._went_on:
             self.watcher.on_warning(
                 "no latents file is of a face of these pictures: every search began anew"
@@ -194,7 +192,7 @@ class Runner:
 
     def _run(self, sources: Sequence[Source], index: JournalIndex, searcher: Searcher) -> None:
         """Read, search and write until everything is done."""
-        threads = self._threads()
+        threads = _threads(searcher)
         folders = OutputFolders(index.folders())
         reader = Reader(
             ((source, folders.of(source)) for source in sources),
@@ -222,12 +220,6 @@ class Runner:
             finally:
                 journal.close()
                 self.summary.seconds += time.monotonic() - began
-
-    def _threads(self) -> int:
-        """For reading, and as many for writing: a CPU that searches has little time for more."""
-        if self.generator.device.type == "cpu":
-            return 1
-        return max(1, min(MOST_THREADS, (os.cpu_count() or 2) // 2))
 
     def _take_in(
         self, prepared: Prepared, searcher: Searcher, journal: JournalWriter,
@@ -324,3 +316,8 @@ class Runner:
         self.summary.add(records)
         for record in records:
             self.watcher.on_record(record)
+
+
+def _threads(searcher: Searcher) -> int:
+    """For reading, and as many for writing: a CPU that searches has little time for more."""
+    return 1 if searcher.is_on_cpu else max(1, min(MOST_THREADS, (os.cpu_count() or 2) // 2))

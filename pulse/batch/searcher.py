@@ -15,9 +15,14 @@ class Searcher(Protocol):
 
     Attributes:
         batch_size: searches at a time on each device.
+        is_on_cpu: whether it searches on processor cores, and leaves few for anything else.
     """
 
     batch_size: int
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """See above."""
 
     def __len__(self) -> int:
         """Jobs that have no answer yet."""

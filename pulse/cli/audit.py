@@ -59,7 +59,8 @@ def run_audit(asked: Asked, method: UpscaleSettings, where: Where) -> None:
     labels = _labels(asked)
     if labels is None and not asked.samples:
         raise click.UsageError("give a FOLDER of photographs, or --samples for the generator alone")
-    generator = load(where, method)
+    is_mixing = method.search.method == "mixing"
+    generator = load(where, with_bank=is_mixing and labels is not None)
     column = labels.column if labels else None
     results = Results.open(asked.out, generator, asked.folder, column)
     people: Sequence[Person] = ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import signal
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,12 +29,12 @@ from pulse.cli.options import Output, Where
 from pulse.cli.summary_text import count, summary_as_json, summary_as_text
 from pulse.errors import PulseError
 from pulse.files import printable_path
-from pulse.pool import possible
 from pulse.pretrained import Pretrained, load_generator
 from pulse.search.slots import Progress
 from pulse.settings import UpscaleSettings
 
 QUICK_JOURNAL_BYTES = 4_000_000  # some 6,000 records, a page of half a second
+SHOW_EVERY_S = 0.1  # a folder that is done already would write thousands of bars a second
 BAR = "{desc} |{bar}| {percentage:.0f}%, {elapsed} gone, {remaining} left{postfix}"
 
 
@@ -46,10 +48,11 @@ def run_upscale(
         Exit: after Ctrl-C or a request to end, once it is said how to go on.
     """
     searcher = searcher_of(where)
-    # with workers the driver only keeps the books: no device for it
-    generator = load(replace(where, device="cpu") if searcher else where, method)
-    falls_back = possible(method.search, generator).method != method.search.method
-    if falls_back and output.verbose is not False:
+    is_mixing = method.search.method == "mixing"
+    # with workers the driver only keeps the books: no device for it, and no bank to search with
+    where = replace(where, device="cpu") if searcher else where
+    generator = load(where, with_bank=is_mixing and searcher is None)
+    if is_mixing and not generator.network.has_mapping and output.verbose is not False:
         click.echo(
             f"pulse: {generator.name} has no mapping network to draw samples from: the published "
             "descent is used, which is slower", err=True,
@@ -126,7 +129,7 @@ def plan_only(
     inputs: Sequence[Path], out: Path, method: UpscaleSettings, where: Where, output: Output
 ) -> None:
     """Say what a run would do."""
-    generator = load(where, method)
+    generator = load(where, with_bank=False)
     planned = Runner(out, generator, method, output.run).plan(inputs)
     if output.as_json:
         rows = [
@@ -152,7 +155,7 @@ def searcher_of(where: Where) -> SearcherFactory | None:
     return RayPool.factory(where.ray, where.workers, where.device)
 
 
-def load(where: Where, method: UpscaleSettings) -> Pretrained:
+def load(where: Where, *, with_bank: bool) -> Pretrained:
     """Load the generator; bars are shown where prior or bank have to be made first."""
     with (
         tqdm(unit=" styles", desc="fitting the prior", disable=None, delay=1) as styles,
@@ -160,7 +163,7 @@ def load(where: Where, method: UpscaleSettings) -> Pretrained:
     ):
         return load_generator(
             where.generator, where.device, where.class_index, show_on(styles), show_on(samples),
-            with_bank=method.search.method == "mixing",
+            with_bank=with_bank,
         )  # fmt: skip
 
 
@@ -173,9 +176,10 @@ def demo_folder() -> Path:
 class Display:
     """The progress bar and the lines beside it, on stderr.
 
-    Quiet where stderr is not a terminal, but for warnings and failures. The bar counts a face that
-    is being searched for by the steps it has taken, so that the time left is known from the first
-    steps on and not only once the first batch is written.
+    Quiet where stderr is not a terminal, but for warnings and failures. Nobody knows beforehand how
+    many steps a search takes; few use up all that they may. So there is no time left before the
+    first searches have ended, and from then on a face in progress counts by the steps it has taken
+    of those that searches took.
 
     Args:
         output: how much to tell.
@@ -187,6 +191,8 @@ class Display:
         self.candidates = candidates
         self.done = 0  # faces, and pictures without one
         self.is_recorded = False  # whether this run did something since the last of them
+        self.searches = self.steps = 0  # that ended in this run, and what they took together
+        self.shown_s = 0.0  # when the bar was shown last
         is_hidden = output.verbose is False or not sys.stderr.isatty()
         self.bar = tqdm(
             total=0, desc="reading", bar_format=BAR, smoothing=0, disable=is_hidden, file=sys.stderr
@@ -217,7 +223,11 @@ class Display:
     def _move_to(self, faces: float) -> None:
         """Show how far the run is; the bar never goes back."""
         self.bar.n = max(self.bar.n, faces)
-        self.bar.set_description_str(f"{self.done} of {count(int(self.bar.total or 0), 'face')}")
+        text = f"{self.done} of {count(int(self.bar.total or 0), 'face')}"
+        self.bar.set_description_str(text, refresh=False)
+        if time.monotonic() - self.shown_s >= SHOW_EVERY_S:
+            self.bar.refresh()
+            self.shown_s = time.monotonic()
 
     def _show_step(self, progress: Progress) -> None:
         if not progress.errors:
@@ -225,10 +235,14 @@ class Display:
         searches = count(progress.active, "search", "searches")
         text = f"error {statistics.median(progress.errors):.2g}, {searches}"
         self.bar.set_postfix_str(text, refresh=False)
-        self._move_to(self.done + sum(progress.taken) / progress.steps / self.candidates)
+        usual = self.steps / self.searches if self.searches else math.inf
+        shares = [min(1.0, taken / usual) for taken in progress.taken]
+        self._move_to(self.done + sum(shares) / self.candidates)
 
     def _show_record(self, record: Record) -> None:
         self.is_recorded = True
+        if record.steps:
+            self.searches, self.steps = self.searches + 1, self.steps + record.steps
         if record.status in ("failed", "no-face"):
             name = printable_path(Path(record.source))
             self._say(record.reason if record.status == "failed" else f"{name}: {record.reason}")

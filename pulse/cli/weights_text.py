@@ -136,7 +136,7 @@ def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) 
         device = choose_device()
         loaded.network.to(device)
         with tqdm(unit=" pictures", desc="bank", disable=None) as bar:
-            bank_of(loaded, prior.to(device), bank, show_on(bar), again=True)
+            bank_of(loaded.network, loaded.sha256, prior.to(device), bank, show_on(bar), again=True)
         lines.append(f"bank of {bank} samples")
     lines.append(f"kept under '{cache_dir()}'")
     return "\n".join(lines)

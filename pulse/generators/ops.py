@@ -47,6 +47,17 @@ def at_least_single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def times_rows(x: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply x (B, I) by the rows of a matrix (O, I): (B, O).
+
+    On a CPU without a product of matrices, which rounds by B and by the number of threads; a last
+    bit may turn half precision's next rounding.
+    """
+    if x.device.type != "cpu":
+        return x @ matrix.T
+    return (x[:, None] * matrix).sum(2)
+
+
 def upsample_filtered(x: Tensor, taps: Tensor) -> Tensor:
     """Double the size by zero insertion and a low-pass filter (Karras et al. 2020, section 4.1).
 
@@ -87,6 +98,16 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in_features) to (B, out_features)."""
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+
+
+class StyleDense(Dense):
+    """The layer between w and the styles of a convolution: few rows, each rounded on its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, in_features) to (B, out_features)."""
+        if torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        return times_rows(x, self.weight * self.weight_gain) + self.bias * self.bias_gain
 
 
 def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:

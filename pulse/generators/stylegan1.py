@@ -14,6 +14,7 @@ from pulse.generators.constants import Constants, given
 from pulse.generators.ops import (
     LEAKY_SLOPE,
     Dense,
+    StyleDense,
     block_sizes,
     filter_depthwise,
     indices_of,
@@ -125,7 +126,7 @@ class StyleModulation(nn.Module):
 
     def __init__(self, channels: int, w_dim: int) -> None:
         super().__init__()
-        self.lin = Dense(w_dim, 2 * channels)
+        self.lin = StyleDense(w_dim, 2 * channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Apply style w (B, D) to x (B, C, H, W)."""

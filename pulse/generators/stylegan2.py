@@ -23,13 +23,14 @@ from pulse.generators.constants import Constants, given
 from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
 from pulse.generators.ops import (
     LEAKY_SLOPE,
-    Dense,
+    StyleDense,
     at_least_single,
     block_sizes,
     feature_dtype,
     filter_depthwise,
     is_half,
     load_frozen,
+    times_rows,
     upsample_filtered,
     without_autocast,
 )
@@ -53,7 +54,7 @@ class StyledConv(nn.Module):
         self.up = up
         self.clamp = clamp
         self.has_noise = has_noise
-        self.affine = Dense(w_dim, in_channels)
+        self.affine = StyleDense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self._made: tuple[object, tuple[Tensor, Tensor]] | None = None  # see `weight_for`
@@ -114,7 +115,7 @@ def demodulation(styles: Tensor, squares: Tensor) -> Tensor:
         squares: (O, I) sums of the weight's squares.
     """
     with without_autocast(styles):
-        return (at_least_single(styles).square() @ squares.T + 1e-8).rsqrt()
+        return (times_rows(at_least_single(styles).square(), squares) + 1e-8).rsqrt()
 
 
 def in_range(styles: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class ToRGB(nn.Module):
     def __init__(self, in_channels: int, w_dim: int, clamp: float = math.inf) -> None:
         super().__init__()
         self.clamp = clamp
-        self.affine = Dense(w_dim, in_channels)
+        self.affine = StyleDense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.empty(3))
         self.weight_gain = 1 / math.sqrt(in_channels)

@@ -20,7 +20,13 @@ from pulse.generators.base import DEFAULTS, Generator
 from pulse.generators.constants import Constants, given
 from pulse.generators.filters import CLAMP, FilteredLeakyReLU
 from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
-from pulse.generators.ops import Dense, at_least_single, load_frozen, without_autocast
+from pulse.generators.ops import (
+    StyleDense,
+    at_least_single,
+    load_frozen,
+    times_rows,
+    without_autocast,
+)
 from pulse.generators.stylegan3_plan import LayerPlan, plan_layers
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ class FourierInput(nn.Module):
         self.size = size
         self.rate = rate
         self.cutoff = cutoff
-        self.affine = Dense(w_dim, 4)
+        self.affine = StyleDense(w_dim, 4)
         self.weight = nn.Parameter(torch.empty(channels, channels))
         self.weight_gain = 1 / math.sqrt(channels)
         self.register_buffer("transform", torch.empty(3, 3))
@@ -93,7 +99,7 @@ class SynthesisLayer(nn.Module):
         super().__init__()
         self.clamp = clamp
         k = plan.kernel_size
-        self.affine = Dense(w_dim, plan.in_channels)
+        self.affine = StyleDense(w_dim, plan.in_channels)
         self.weight = nn.Parameter(torch.empty(plan.out_channels, plan.in_channels, k, k))
         self.bias = nn.Parameter(torch.empty(plan.out_channels))
         self.register_buffer("magnitude_ema", torch.empty([]))
@@ -122,7 +128,7 @@ class SynthesisLayer(nn.Module):
             weight = weight * weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
             styles = styles * styles.square().mean(1, keepdim=True).rsqrt()
             squares = weight.square().sum((2, 3))  # (O, I)
-            demodulation = (styles.square() @ squares.T + 1e-8).rsqrt()  # (B, O)
+            demodulation = (times_rows(styles.square(), squares) + 1e-8).rsqrt()  # (B, O)
             scale = styles * at_least_single(self.magnitude_ema).rsqrt()
         x = x * scale[:, :, None, None].to(x.dtype)
         x = F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] - 1)
@@ -137,7 +143,7 @@ class ToRGB(nn.Module):
     def __init__(self, in_channels: int, w_dim: int, clamp: float = CLAMP) -> None:
         super().__init__()
         self.clamp = clamp
-        self.affine = Dense(w_dim, in_channels)
+        self.affine = StyleDense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(3, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.empty(3))
         self.register_buffer("magnitude_ema", torch.empty([]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,15 +88,16 @@ def faces_of(runs: Sequence[Run]) -> Iterator[list[Known]]:
     Raises:
         PulseError: if a journal has a line that is no record.
     """
-    indices = [run.index() for run in runs]
-    folders = {source: folder for index in indices for source, folder in index.folders()}
-    for source in sorted(folders, key=lambda source: (folders[source], source)):
-        history = (
-            Known(run, record)
-            for run, index in zip(runs, indices, strict=True)
-            for record in index.history_of(source)
-        )
-        yield from _faces_of_source(history)
+    with ExitStack() as stack:
+        indices = [stack.enter_context(closing(run.index())) for run in runs]
+        folders = {source: folder for index in indices for source, folder in index.folders()}
+        for source in sorted(folders, key=lambda source: (folders[source], source)):
+            history = (
+                Known(run, record)
+                for run, index in zip(runs, indices, strict=True)
+                for record in index.history_of(source)
+            )
+            yield from _faces_of_source(history)
 
 
 def _faces_of_source(history: Iterable[Known]) -> Iterator[list[Known]]:

@@ -63,7 +63,8 @@ class AndersonMixing:
         ridge = torch.where(mean > 0, RIDGE * mean, torch.ones_like(mean))
         # a few numbers a row: the CPU solves them in double precision, which not every device has
         gram = gram.cpu().double() + ridge.cpu().double()[:, None, None] * torch.eye(self.depth)
-        against = torch.bmm(self.dr, r[:, :, None]).cpu().double()
+        # no product of matrices: a single row would be rounded otherwise than one of several
+        against = (self.dr * r[:, None]).sum(2, keepdim=True).cpu().double()
         mix = torch.linalg.solve(gram, against).float().to(x.device)  # (B, depth, 1)
         return x + move - ((self.dx + self.dmove) * mix).sum(1)
 

@@ -236,8 +236,10 @@ class SlotSearch(ABC):
     def _redraw_best(self, slot: int) -> None:
         """Draw the best picture of a slot again, in single precision: its error is that of this."""
         rows = slice(slot, slot + 1)
-        x = self.G.render(self.best.ws[rows], [noise[rows] for noise in self.best.noise_maps])
-        self.best.images[rows] = round_to_8_bits(x)
+        # twice: on a CPU a single row is rounded by the number of threads, and two are not
+        twice = [slot, slot]
+        x = self.G.render(self.best.ws[twice], [noise[twice] for noise in self.best.noise_maps])
+        self.best.images[rows] = round_to_8_bits(x[:1])
         low_res = self.operators[slot](self.best.images[rows])  # (1, 3, h, w)
         self.best.errors[rows] = mean_squared(low_res, self.targets[slot][None])
 

@@ -10,6 +10,8 @@ that different samples remain different answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pulse.downscale import Downscale
+from pulse.generators.ops import times_rows
 from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
 from pulse.shapes import check_shape
@@ -64,11 +67,27 @@ class Whitening:
         low-resolution picture by the styles of all layers. (Where all layers share one style, C is
         the covariance of the pictures.)
         """
-        # row by row: in a product of matrices rounding would depend on how many rows there are
-        rest = [r - self.axes @ (self.shares * (r @ self.axes)) for r in residual.flatten(1)]
-        return (torch.stack(rest) / self.damping).view_as(residual)
+        # row by row: on a GPU rounding would depend on how many rows there are
+        rest = [r - self._explained(r) for r in residual.flatten(1)[:, None]]
+        return (torch.cat(rest) / self.damping).view_as(residual)
+
+    def _explained(self, r: Tensor) -> Tensor:
+        """What whitening takes away of one residual (1, P)."""
+        return times_rows(self.shares * times_rows(r, self.axes.T), self.axes)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: decompositions of matrices are rounded by how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def whitening_of(
     bank: Bank,
     prior: LatentPrior,
@@ -153,7 +172,7 @@ def conditioned(known: Whitening, target: Tensor, rng: torch.Generator) -> Tenso
     """
     y = target.flatten().cpu()
     i = int(torch.randint(len(known.v), (), generator=rng))
-    v = known.v[i] + known.gain @ (y - known.pictures[i])
+    v = known.v[i : i + 1] + times_rows((y - known.pictures[i])[None], known.gain)  # (1, D)
     # the move lengthens v where the target is unlike any sample; the sphere is where faces are
-    length = (v @ known.radius).square().mean().sqrt()
-    return v / length.clamp(min=1)
+    length = times_rows(v, known.radius.T).square().mean().sqrt()
+    return v[0] / length.clamp(min=1)

@@ -92,8 +92,8 @@ def test_the_index_knows_the_latest_record_of_each_candidate(tmp_path):
     append(journal, [*first, record("b\n\udce9.png")])
     again = record(face=1, candidate=2, error=0.1)
     append(journal, [again])
-    index = journal.index()
-    assert index.records_of("a.png") == [first[0], again]
-    assert len(index.records_of("b\n\udce9.png")) == 1
-    assert index.records_of("c.png") == []
-    assert list(index.folders()) == [("a.png", "a"), ("b\n\udce9.png", "a")]
+    with closing(journal.index()) as index:
+        assert index.records_of("a.png") == [first[0], again]
+        assert len(index.records_of("b\n\udce9.png")) == 1
+        assert index.records_of("c.png") == []
+        assert list(index.folders()) == [("a.png", "a"), ("b\n\udce9.png", "a")]

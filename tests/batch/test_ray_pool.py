@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,9 +36,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=40, tolerance=0))
+SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=40, tolerance=0.0))
 BATCH = RunSettings(
-    batch_size=4, keep=KeepSettings(steps=True, latents=True), paste=PasteSettings("all", 2)
+    batch_size=4, keep=KeepSettings(steps=True, latents=True), paste=PasteSettings("all", 2.0)
 )
 
 
@@ -49,10 +53,9 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture
-def folder(tmp_path):
-    base = tmp_path / "in"
-    base.mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    base = tmp_path_factory.mktemp("in")
     for i in range(12):
         image = Image.linear_gradient("L").resize((8, 8)).rotate(90 * i).convert("RGB")
         image.putpixel((0, 0), (255, 0, 20 * i))
@@ -77,10 +80,10 @@ def searcher_of(workers, pids):
     return make
 
 
-@pytest.fixture
-def whole(folder, tmp_path, small_generator):
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory, small_generator):
     """What a run in one process gives."""
-    out = tmp_path / "whole"
+    out = tmp_path_factory.mktemp("whole") / "out"
     Runner(out, small_generator, SETTINGS, BATCH).run([folder])
     return tree_of(out)
 
@@ -92,9 +95,10 @@ def test_no_cluster_at_an_address_is_named(small_generator):
 
 
 def test_two_workers_give_what_one_process_gives(cluster, folder, tmp_path, small_generator, whole):
-    out = tmp_path / "out"
+    """Also where the driver has no bank: the first worker gets it, for all."""
+    out, generator = tmp_path / "out", replace(small_generator, bank=None)
     searcher = RayPool.factory(None, 2, "cpu")
-    summary = Runner(out, small_generator, SETTINGS, BATCH, searcher=searcher).run([folder])
+    summary = Runner(out, generator, SETTINGS, BATCH, searcher=searcher).run([folder])
     assert summary.faces == 12
     assert tree_of(out) == whole
 
@@ -113,6 +117,72 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(
     watcher = Watcher(on_record=kill_one)
     Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(2, pids)).run([folder])
     assert len(set(killed)) == 2
+    assert tree_of(out) == whole
+
+
+def start_driver(folder, out, data, *where):
+    """The command line in a process group of its own, as a terminal starts it."""
+    generator = data / "generators" / "ada-plain.safetensors"
+    command = [sys.executable, "-c", "from pulse.cli import main; main()", "upscale", str(folder)]
+    command += ["-o", str(out), "--generator", str(generator), "--device", "cpu", "--no-report"]
+    command += ["-n", "2", "--steps", "40", "--tolerance", "0", "--batch-size", "4"]
+    command += ["--paste-back", "--pick", "all", "--scale", "2", "--save-steps", "--save-latents"]
+    return subprocess.Popen(
+        [*command, "--workers", "2", *where], stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(is_so):
+    deadline = time.monotonic() + 60
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert is_so()
+
+
+def has_begun(out):
+    journal = out / "journal.jsonl"
+    return journal.exists() and journal.read_text().count("\n") >= 2
+
+
+def searching():
+    """Processes of workers on this machine, by the title that Ray gives them."""
+    lines = subprocess.check_output(["ps", "-A", "-o", "pid=,args="], text=True).splitlines()
+    return {int(line.split()[0]) for line in lines if "ray::SearchWorker" in line}
+
+
+def test_after_a_dead_driver_its_workers_end_and_the_run_goes_on(
+    cluster, folder, tmp_path, data, small_generator, whole
+):
+    out, others = tmp_path / "out", searching()
+    driver = start_driver(folder, out, data, "--ray", ray.get_runtime_context().gcs_address)
+    with driver:
+        wait_for(lambda: has_begun(out))
+        assert len(searching() - others) == 2
+        driver.kill()
+    wait_for(lambda: not searching() - others)
+    searcher = RayPool.factory(None, 2, "cpu")
+    summary = Runner(out, small_generator, SETTINGS, BATCH, searcher=searcher).run([folder])
+    assert 1 <= summary.done_before < 12
+    assert tree_of(out) == whole
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_a_state_to_go_on_from(
+    cluster, folder, tmp_path, data, small_generator, whole
+):
+    """With a Ray of the driver's own, whose processes get the signal as well."""
+    out, others = tmp_path / "out", searching()
+    with start_driver(folder, out, data) as driver:
+        wait_for(lambda: has_begun(out))
+        os.killpg(driver.pid, signal.SIGINT)
+        _, stderr = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert re.match(
+        r"pulse: interrupted; \d+ faces? of this run whole in .* --workers 2\n$", stderr
+    )
+    wait_for(lambda: not searching() - others)
+    summary = Runner(out, small_generator, SETTINGS, BATCH).run([folder])
+    assert 1 <= summary.done_before < 12
     assert tree_of(out) == whole
 
 

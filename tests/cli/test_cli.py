@@ -133,10 +133,12 @@ def test_the_output_folder_is_no_input(pulse_command, folder, command):
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png"]
 
 
-def test_dry_run_writes_nothing(pulse_command, folder, out):
+def test_dry_run_writes_nothing(pulse_command, folder, out, tmp_path, monkeypatch):
+    monkeypatch.setenv("PULSE_HOME", str(tmp_path / "home"))
     result = pulse_command("upscale", folder, "-o", out, *QUICK, "--dry-run")
     assert result.exit_code == 0
     assert not out.exists()
+    assert not (tmp_path / "home" / "banks").exists()  # nor does it draw what only a search needs
     assert result.stdout.splitlines() == [
         f"to do  {folder / 'a.png'} -> {out / 'a'}",
         f"to do  {folder / 'b.png'} -> {out / 'b'}",

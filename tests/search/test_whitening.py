@@ -113,3 +113,18 @@ def test_candidates_start_nearer_than_samples_and_apart_from_each_other(embedded
     of_samples = (known.pictures - target.flatten()).square().mean(1).median()
     assert (mean_squared(x, target) < 0.5 * of_samples).all()
     assert torch.pdist(v @ known.radius).min() > 1
+
+
+def test_the_number_of_threads_changes_no_bit(embedded, one_thread):
+    """Neither of what is known, nor of what is done with it."""
+    rng = torch.Generator().manual_seed(0)
+    target, residual = torch.rand(3, 16, 16, generator=rng), torch.rand(4, 3, 16, 16, generator=rng)
+    told = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        known = whitening_of(embedded.bank, embedded.prior, (16, 16))
+        start = conditioned(known, target, rng_for(0, "p", 1, 1))
+        told.append([known.gain, known.radius, known.axes, start, known.whiten(residual)])
+        assert torch.get_num_threads() == threads
+    for other in told[1:]:
+        assert all(map(torch.equal, told[0], other))
