@@ -24,6 +24,7 @@ from pulse.batch.batch_size import measure_batch_size
 from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.pool import SearchPool
+from pulse.posterior_pool import PosteriorPool, pool_for
 from pulse.pretrained import Pretrained, choose_device
 from pulse.settings import UpscaleSettings
 
@@ -65,13 +66,13 @@ class SearchWorker:
         torch.set_num_threads(threads)
         self.generator = generator.to(choose_device(device))
         self.settings = settings
-        self.pool: SearchPool | None = None
+        self.pool: SearchPool | PosteriorPool | None = None
         self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
 
     def begin(self, batch_size: int | None, most: int) -> int:
         """Get ready with a batch size, or measure it; returns it."""
         size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
-        self.pool = SearchPool(self.generator, self.settings, size)
+        self.pool = pool_for(self.generator, self.settings, size)
         return size
 
     def advance(self, jobs: list[tuple[int, Job]]) -> list[tuple[int, Candidate]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -94,6 +95,26 @@ class AutoOrCount(click.ParamType[int | None]):
         if count < 1:
             self.fail(f"{value!r} is neither 'auto' nor a whole number from 1", param, ctx)
         return count
+
+
+class Sigma(click.ParamType[float | None]):
+    """The word "auto", which becomes None, or a number above 0."""
+
+    name = "auto|S"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:  # fmt: skip
+        """Parse one value."""
+        if value is None or value == "auto":
+            return None
+        try:
+            sigma = float(value)
+        except ValueError:
+            sigma = 0.0
+        if not 0 < sigma < math.inf:
+            self.fail(f"{value!r} is neither 'auto' nor a number above 0", param, ctx)
+        return sigma
 
 
 def _with_options(command: Command, options: list[Callable[[Command], Command]]) -> Command:
@@ -188,7 +209,14 @@ def method_options(command: Command) -> Command:
                      "beside it still count."),
         click.option("--method", type=click.Choice(METHODS), default=_search.method,
                      show_default=True,
-                     help="The fast search, or the published descent."),
+                     help="The fast search, the published descent, or samples of all faces that "
+                     "fit, in proportion."),
+        click.option("--sigma", type=Sigma(), default="auto", show_default=True,
+                     metavar="auto|S", help="Of --method posterior: standard deviation of the "
+                     "misfit, pixels in [0, 1]; 'auto' estimates it for each picture."),
+        click.option("--refine/--no-refine", default=_search.refine, show_default=True,
+                     help="Of --method posterior: search on from each sample until the tolerance "
+                     "is met."),
         click.option("--steps", type=int, default=_search.steps, show_default=True,
                      help="Steps of the search at most."),
         click.option("--step-size", type=float, default=_search.step_size, show_default=True,

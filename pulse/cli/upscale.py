@@ -52,7 +52,7 @@ def run_upscale(
     if falls_back and output.verbose is not False:
         click.echo(
             f"pulse: {generator.name} has no mapping network to draw samples from: the published "
-            "descent is used, which is slower", err=True,
+            "descent is used", err=True,
         )  # fmt: skip
     with Display(output, method.candidates) as display, ends_like_ctrl_c():
         runner = Runner(out, generator, method, output.run, display.watcher(), searcher)
@@ -157,10 +157,12 @@ def load(where: Where, method: UpscaleSettings) -> Pretrained:
     with (
         tqdm(unit=" styles", desc="fitting the prior", disable=None, delay=1) as styles,
         tqdm(unit=" samples", desc="drawing the bank", disable=None, delay=1) as samples,
+        tqdm(unit="", desc="training the head", disable=None, delay=1) as head,
     ):
         return load_generator(
             where.generator, where.device, where.class_index, show_on(styles), show_on(samples),
-            with_bank=method.search.method == "mixing",
+            with_bank=method.search.method != "descent",
+            with_head=method.search.method == "posterior", on_head=show_on(head),
         )  # fmt: skip
 
 
