@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from pulse.candidates import Candidate, Job, Latents, origin_of
 from pulse.downscale import Downscale
@@ -82,7 +81,9 @@ class PosteriorPool:
         self._together = Together(generator.network, batch_size, settings.search.precision)
         # the search that refines; its own pool, whose slots are free for each sample
         search = replace(settings.search, method="mixing", sigma=None)
-        self._refining = SearchPool(generator, replace(settings, search=search), batch_size, on_step)
+        self._refining = SearchPool(
+            generator, replace(settings, search=search), batch_size, on_step
+        )
         self._sampled: dict[int, Candidate] = {}  # id of a job that refines to its sample
         self._origins: dict[int, Job] = {}  # and to the job that it is for
         self._waiting: deque[OpenFace] = deque()
@@ -146,9 +147,7 @@ class PosteriorPool:
         rng = rng_for(self.settings.seed, face.picture, face.number, -1 - opened.block)
         sigma = LEAST_SIGMA if search.sigma is None else search.sigma
         y = face.low_res.flatten().to(self.generator.device)
-        return Sampler(
-            self._model(face), y, sigma, rng, SAMPLER, is_estimated=search.sigma is None
-        )
+        return Sampler(self._model(face), y, sigma, rng, SAMPLER, is_estimated=search.sigma is None)
 
     def _take(self, opened: OpenFace, found: Posterior) -> None:
         """Make the candidates of a face that was sampled."""

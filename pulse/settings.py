@@ -155,8 +155,8 @@ class SearchSettings:
             raise ValueError(f"got a sigma, but the method {self.method!r} has none")
         if self.method != "descent" and self.loss != LossWeights():
             raise ValueError(
-                f"got loss {self.loss}, but the method {self.method!r} knows the mean squared error only; "
-                "other losses need the method 'descent'"
+                f"got loss {self.loss}, but the method {self.method!r} knows the mean squared "
+                "error only; other losses need the method 'descent'"
             )
         _check_one_of("noise", self.noise, NOISE_MODES)
         _check_one_of("start", self.start, STARTS)

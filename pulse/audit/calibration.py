@@ -1,14 +1,13 @@
-"""Simulation-based calibration: do the answers come in proportion? (Talts et al. 2018)
+"""Simulation-based calibration (Talts et al. 2018): do the answers come in proportion?
 
 A face is drawn from the prior, reduced to few pixels with noise of a known sigma, and answered L
-times. Where the answers are draws of the posterior, the true face is one more such draw: the rank of
-any quantity of it among those of the answers is uniform on 0, ..., L (theorem 1).
+times. Where the answers are draws of the posterior, the true face is one more such draw: the rank
+of any quantity of it among those of the answers is uniform on 0, ..., L (theorem 1).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -52,7 +52,7 @@ def run_upscale(
     if falls_back and output.verbose is not False:
         click.echo(
             f"pulse: {generator.name} has no mapping network to draw samples from: the published "
-            "descent is used", err=True,
+            "descent is used, which is slower", err=True,
         )  # fmt: skip
     with Display(output, method.candidates) as display, ends_like_ctrl_c():
         runner = Runner(out, generator, method, output.run, display.watcher(), searcher)

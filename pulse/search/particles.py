@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,15 +40,13 @@ class Particles:
     def replaced(self, accepted: Tensor, other: Particles) -> Particles:
         """These, but where accepted (N,) holds those of `other`; descent is kept."""
         rows = accepted[:, None]
-        pairs = (
-            (self.z, other.z), (self.noise, other.noise), (self.seen, other.seen),
-            (self.drawn, other.drawn),
-        )  # fmt: skip
-        return Particles(*(torch.where(rows, b, a) for a, b in pairs), self.ancestors)
-
-    def numbered(self) -> Particles:
-        """The same as ancestors of those to come."""
-        return replace(self, ancestors=torch.arange(len(self), device=self.z.device))
+        return Particles(
+            torch.where(rows, other.z, self.z),
+            torch.where(rows, other.noise, self.noise),
+            torch.where(rows, other.seen, self.seen),
+            torch.where(rows, other.drawn, self.drawn),
+            self.ancestors,
+        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def systematic(weights: Tensor, rng: torch.Generator) -> Tensor:
     Returns:
         (N,) indices in order.
     """
-    N = len(weights)
+    count = len(weights)
     u = torch.rand(1, generator=rng, dtype=torch.float64)
-    places = ((torch.arange(N) + u) / N).to(weights.device)
-    return torch.searchsorted(weights.cumsum(0), places).clamp(max=N - 1)
+    places = ((torch.arange(count) + u) / count).to(weights.device)
+    return torch.searchsorted(weights.cumsum(0), places).clamp(max=count - 1)

@@ -189,7 +189,7 @@ class Sampler:
         x, now = self._explore()
         few = yield from self._drawn_few(x)
         x, guide = self._bridge(x, now, self._corrected(few))
-        self.told.ancestors = len(x.ancestors.unique())
+        self.told.ancestors = len(torch.unique(x.ancestors))
         C = self._preconditioner(x, guide)
         x = yield from self._drawn_few(x)
         start = x.z
@@ -212,10 +212,10 @@ class Sampler:
 
     def _explore(self) -> tuple[Particles, Target]:
         """From draws of the prior to the surrogate's posterior."""
-        N, goal = self.settings.explorers, self.told.sigma
-        z = self._normal(N, self.model.z_dim)
+        count, goal = self.settings.explorers, self.told.sigma
+        z = self._normal(count, self.model.z_dim)
         seen = self._seen(z)
-        x = Particles(z, z.new_zeros(N, 0), seen, seen, torch.arange(N, device=z.device))
+        x = Particles(z, z.new_zeros(count, 0), seen, seen, torch.arange(count, device=z.device))
         sigma = max(SIGMA_START, goal)
         x, _ = self._resampled(x, Target(), lambda _: self._annealed(sigma))
         now = self._annealed(sigma)
@@ -321,9 +321,7 @@ class Sampler:
         self.angle = adapted(angle, accepted, ACCEPTANCE, MOST_ANGLE)
         return x.replaced(accepted, other)
 
-    def _moved(
-        self, x: Particles, target: Target, guide: Target, C: Preconditioner
-    ) -> Asking:
+    def _moved(self, x: Particles, target: Target, guide: Target, C: Preconditioner) -> Asking:
         """A walk on the surrogate, accepted by the generator: it leaves `target` as it is."""
         other = self._walked(x, guide, C, self.walk)
         noise = NOISE_RHO * x.noise + (1 - NOISE_RHO**2) ** 0.5 * self._normal(*x.noise.shape)

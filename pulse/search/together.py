@@ -62,9 +62,10 @@ class Together:
         asked = [self.underway[key].asked for key in keys]
         pictures = self.draw(
             torch.cat([one.z for one in asked]), torch.cat([one.noise for one in asked])
-        ).split([len(one.z) for one in asked])
+        )
         finished: dict[int, Posterior] = {}
-        for key, x in zip(keys, pictures, strict=True):
+        rows = torch.split(pictures, [len(one.z) for one in asked])
+        for key, x in zip(keys, rows, strict=True):
             one = self.underway[key]
             try:
                 one.asked = one.sampling.send(one.A(x).flatten(1))
@@ -95,10 +96,8 @@ class Together:
 
 def noise_maps_of(G: Generator, noise: Tensor) -> list[Tensor]:
     """Flattened noise maps (N, Q) as the generator takes them."""
-    parts = noise.split([size**2 for size in G.noise_sizes], 1)
-    return [
-        part.view(-1, 1, size, size) for part, size in zip(parts, G.noise_sizes, strict=True)
-    ]
+    parts = torch.split(noise, [size**2 for size in G.noise_sizes], 1)
+    return [part.view(-1, 1, size, size) for part, size in zip(parts, G.noise_sizes, strict=True)]
 
 
 def sample_face(together: Together, sampling: Sampling, A: Downscale) -> Posterior:
