@@ -8,6 +8,7 @@ of any quantity of it among those of the answers is uniform on 0, ..., L (theore
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,14 @@ class Calibration:
         rng = torch.Generator().manual_seed(settings.seed)
         self.directions = torch.randn(PROJECTIONS, G.z_dim, generator=rng)
 
-    def ranks(self, folder: Path) -> list[dict[str, Any]]:
+    def ranks(
+        self, folder: Path, on_draw: Callable[[int], None] = lambda _done: None
+    ) -> list[dict[str, Any]]:
         """Rank every draw; those that the folder has already are read.
+
+        Args:
+            folder: for the file of the study.
+            on_draw: called with the draws that are ranked.
 
         Raises:
             PulseError: if the folder's draws are of other settings, or cannot be written.
@@ -106,7 +113,8 @@ class Calibration:
         for number in range(len(rows) + 1, self.settings.draws + 1):
             rows.append(self.rank(number))
             content = {"settings": asdict(self.settings), "rows": rows}
-            write_text_atomically(path, json.dumps(content, indent=0) + "\n")
+            write_text_atomically(path, json.dumps(content) + "\n")
+            on_draw(number)
         return rows[: self.settings.draws]
 
     def rank(self, number: int) -> dict[str, Any]:

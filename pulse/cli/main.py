@@ -1,4 +1,4 @@
-"""The command group: `pulse upscale`, `demo`, `report`, `align`, `info` and `weights`."""
+"""The command group: `pulse upscale`, `demo`, `report`, `align`, `info`, `weights` and `audit`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import pulse
+from pulse.cli.audit import audit
 from pulse.cli.exit_status import INTERRUPTED, SOME_FAILED, STOPPED
 from pulse.cli.options import (
     Output,
@@ -216,3 +217,4 @@ def info(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 
 
 main.add_command(weights)
+main.add_command(audit)
