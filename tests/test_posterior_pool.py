@@ -35,7 +35,7 @@ def _quick(monkeypatch):
 def generator(small_generator):
     G, prior = small_generator.network, small_generator.prior
     rng = torch.Generator().manual_seed(0)
-    return replace(small_generator, head=fit_head(*draw_samples(G, prior, 300, rng), rng, 20))
+    return replace(small_generator, head=fit_head(*draw_samples(G, prior, 200, rng), rng, 5))
 
 
 def job_of(image, number=1, px=8, **rest):

@@ -32,6 +32,7 @@ from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 
 BATCH_SIZE = 16
 PROJECTIONS = 2
+SAMPLER = SamplerSettings()  # as `pulse upscale` has it
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Calibration:
     ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
         """Quantities of the truth and of samples of the posterior."""
         assert self.model is not None
-        sampler = Sampler(self.model, truth.y, self.settings.sigma, rng, SamplerSettings())
+        sampler = Sampler(self.model, truth.y, self.settings.sigma, rng, SAMPLER)
         found = sample_face(self.together, sampler.run(), self.A)
         L = self.settings.answers
         images = self.together.draw(found.z[:L], found.noise[:L])

@@ -7,6 +7,7 @@ is what a simultaneous band about it allows (Säilynoja, Bürkner & Vehtari 2022
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -76,9 +77,7 @@ def uniformity_of(ranks: Mapping[str, Sequence[int]], answers: int) -> list[Unif
         answers: L.
     """
     draws = len(next(iter(ranks.values())))
-    rng = np.random.default_rng(0)
-    uniform = rng.integers(0, answers + 1, (SIMULATIONS, draws))
-    by_chance = chi_squares(uniform, answers), distances(uniform, answers)
+    by_chance = _by_chance(draws, answers)
     level = LEVEL / (2 * len(ranks))  # Bonferroni
     rows = []
     for name, values in ranks.items():
@@ -88,6 +87,13 @@ def uniformity_of(ranks: Mapping[str, Sequence[int]], answers: int) -> list[Unif
         mean = float(row.mean()) / answers
         rows.append(Uniformity(name, draws, mean, p, p_band, min(p, p_band) > level))
     return rows
+
+
+@functools.cache
+def _by_chance(draws: int, answers: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both statistics of many rows of uniform ranks."""
+    uniform = np.random.default_rng(0).integers(0, answers + 1, (SIMULATIONS, draws))
+    return chi_squares(uniform, answers), distances(uniform, answers)
 
 
 def _p_value(seen: float, by_chance: NDArray[np.float64]) -> float:
