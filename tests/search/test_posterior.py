@@ -101,6 +101,32 @@ def test_a_wrong_surrogate_is_corrected_by_the_generator():
     assert far > 30 * Z * 2 / len(z)
 
 
+def bent(z):
+    """A curved picture of one number: (N, 2)."""
+    return torch.cat([z + 0.4 * z.square(), torch.sin(2 * z)], 1)
+
+
+def test_a_bent_generator_has_the_posterior_of_quadrature():
+    """Here walks are not exact, and accepting them is what makes them right."""
+    y = torch.tensor([0.4, 0.3])
+    grid = torch.linspace(-6, 6, 20_001, dtype=torch.float64)[:, None]
+    log = -0.5 * grid[:, 0].square() - (bent(grid) - y).square().sum(1) / (2 * 0.5**2)
+    weights = log.softmax(0)
+    mean = (weights * grid[:, 0]).sum()
+    std = (weights * (grid[:, 0] - mean).square()).sum().sqrt()
+    model = identity_model(bent, 1e-6, z_dim=1, values=2)
+    settings = SamplerSettings(512, 512, 10)
+    z = torch.cat(
+        [
+            run(Sampler(model, y, 0.5, rng_of(k), settings), lambda z, _noise: bent(z)).z[:, 0]
+            for k in range(6)
+        ]
+    )
+    # 3,072 samples, counted as a quarter of it for what they share: 4 standard errors
+    assert (z.mean() - mean).abs() < 4 * std / 768**0.5
+    assert (z.std() / std - 1).abs() < 4 / (2 * 768) ** 0.5
+
+
 def test_the_evidence_is_that_of_the_books():
     J = linear()
     y = J @ torch.randn(Z, generator=rng_of(1)) + SIGMA * torch.randn(P, generator=rng_of(2))
