@@ -106,14 +106,18 @@ def bent(z):
     return torch.cat([z + 0.4 * z.square(), torch.sin(2 * z)], 1)
 
 
-def test_a_bent_generator_has_the_posterior_of_quadrature():
-    """Here walks are not exact, and accepting them is what makes them right."""
-    y = torch.tensor([0.4, 0.3])
+def quadrature(y, sigma):
+    """A grid of z, and the weights of N(z; 0, 1) N(y; bent(z), sigma^2 I) there."""
     grid = torch.linspace(-6, 6, 20_001, dtype=torch.float64)[:, None]
-    log = -0.5 * grid[:, 0].square() - (bent(grid) - y).square().sum(1) / (2 * 0.5**2)
-    weights = log.softmax(0)
-    mean = (weights * grid[:, 0]).sum()
-    std = (weights * (grid[:, 0] - mean).square()).sum().sqrt()
+    misfit = (bent(grid) - y).square().sum(1) / (2 * sigma**2)
+    return grid[:, 0], (-0.5 * grid[:, 0].square() - misfit).softmax(0)
+
+
+def test_a_bent_generator_has_the_posterior_of_quadrature():
+    y = torch.tensor([0.4, 0.3])
+    grid, weights = quadrature(y, 0.5)
+    mean = (weights * grid).sum()
+    std = (weights * (grid - mean).square()).sum().sqrt()
     model = identity_model(bent, 1e-6, z_dim=1, values=2)
     settings = SamplerSettings(512, 512, 10)
     z = torch.cat(
@@ -125,6 +129,35 @@ def test_a_bent_generator_has_the_posterior_of_quadrature():
     # 3,072 samples, counted as a quarter of it for what they share: 4 standard errors
     assert (z.mean() - mean).abs() < 4 * std / 768**0.5
     assert (z.std() / std - 1).abs() < 4 / (2 * 768) ** 0.5
+
+
+def test_walks_with_long_steps_leave_a_bent_target_as_it_is():
+    """Such steps are wrong by themselves: accepting some of them only is what mends it.
+
+    40 numbers, each with a bent picture of its own, so that their errors add up.
+    """
+    numbers, y, sigma = 40, torch.tensor([0.4, 0.3]), 0.5
+    grid, weights = quadrature(y, sigma)
+    at = torch.multinomial(weights, 1000 * numbers, replacement=True, generator=rng_of(0))
+    z = grid[at].float().view(1000, numbers)
+
+    def picture(z):
+        return bent(z.reshape(-1, 1)).view(len(z), 2 * numbers)
+
+    model = identity_model(picture, 1e-6, z_dim=numbers, values=2 * numbers)
+    sampler = Sampler(model, y.repeat(numbers), sigma, rng_of(1), SETTINGS)
+    x = Particles(z, z[:, :0], picture(z), picture(z), torch.arange(1000))
+    target = sampler._annealed(sigma)
+    C = sampler._preconditioner(x, target)
+    for _ in range(30):
+        sampler.angle = 0.5
+        x = sampler._walked(x, target, C, length=1.5)
+    assert (x.z != z).any(1).float().mean() > 0.3  # and they do go somewhere
+    # the share beyond a place, against its chance: 4 standard errors of 40,000 draws
+    for place in (-0.6, 0.0, 0.3, 0.6):
+        p = weights[grid > place].sum().item()
+        near = pytest.approx(p, abs=4 * (p * (1 - p) / z.numel()) ** 0.5)
+        assert (x.z > place).float().mean().item() == near
 
 
 def test_the_evidence_is_that_of_the_books():
