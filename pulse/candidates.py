@@ -14,6 +14,7 @@ from pulse.faces.prepare import Face
 from pulse.images import Origin, to_image, write_picture
 from pulse.images.credentials import Sign
 from pulse.pretrained import Pretrained
+from pulse.search.posterior import Diagnostics
 from pulse.search.start import Start
 from pulse.settings import NOTHING_KEPT, KeepSettings, UpscaleSettings
 
@@ -67,6 +68,8 @@ class Candidate:
         latents: where the search ended; None unless the job kept them.
         frames: (3, h, w) of 8 bits each, the best image after some of the steps; none unless the
             job kept them.
+        posterior: how the sampler of its face fared; None where it was searched for.
+        notes: what somebody should know who relies on it.
     """
 
     number: int
@@ -79,6 +82,8 @@ class Candidate:
     origin: Origin
     latents: Latents | None = None
     frames: tuple[Tensor, ...] = ()
+    posterior: Diagnostics | None = None
+    notes: tuple[str, ...] = ()
 
     def to_pil(self) -> Image.Image:
         """The image as 8-bit RGB."""

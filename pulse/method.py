@@ -18,7 +18,7 @@ from pulse.candidates import Candidate, Job, spread_of
 from pulse.errors import PictureError
 from pulse.faces.prepare import Face, prepare_faces
 from pulse.images import picture_from, read_picture
-from pulse.pool import SearchPool
+from pulse.posterior_pool import pool_for
 from pulse.pretrained import Pretrained
 from pulse.search.slots import Progress
 from pulse.settings import UpscaleSettings
@@ -87,7 +87,7 @@ def upscale(
             f"{picture.path or 'the picture'}: no face was found; "
             "if it is one aligned face, use align='never'"
         )
-    pool = SearchPool(generator, settings, min(candidates, MAX_BATCH_SIZE), on_step)
+    pool = pool_for(generator, settings, min(candidates, MAX_BATCH_SIZE), on_step)
     pool.add(Job(faces[0], number) for number in range(1, candidates + 1))
     found: dict[int, Candidate] = {}
     while len(pool):

@@ -183,7 +183,7 @@ def possible(settings: SearchSettings, generator: Pretrained) -> SearchSettings:
     Without a bank, that is the descent, in single precision.
     """
     if generator.bank is None or settings.method == "descent":
-        return replace(settings, method="descent", precision="single")
+        return replace(settings, method="descent", precision="single", sigma=None)
     is_mixed = feature_dtype(settings.precision, generator.device) == torch.bfloat16
     return replace(settings, precision="mixed" if is_mixed else "single")
 
@@ -191,7 +191,7 @@ def possible(settings: SearchSettings, generator: Pretrained) -> SearchSettings:
 def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> SlotSearch:
     """An empty batch of searches by the method that the settings name."""
     G, prior, bank = generator.network, generator.prior, generator.bank
-    settings = possible(settings, generator)
+    settings = possible(settings, generator)  # samples of the posterior are refined by the mixing
     if settings.method == "descent" or bank is None:
         return Descent(G, prior, settings, slots)
     return Mixing(G, prior, settings, slots, bank)

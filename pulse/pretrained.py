@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -19,12 +19,15 @@ from pulse.files import cache_dir, make_folder, write_bytes_atomically
 from pulse.generators.base import Generator
 from pulse.search.bank import Bank, fit_bank
 from pulse.search.latent import LatentPrior, fit_prior
+from pulse.search.surrogate import Head, draw_samples, fit_head
 from pulse.settings import EMBEDDED
 
 OnProgress = Callable[[int, int], None]
 BANK_SAMPLES = 250  # seconds on the embedded generator; more make hardly a difference
 BANK_TENSORS = ("v", "pictures", "changes")
 SMALLEST_BANK = 20  # fewer tell nothing of what a generator draws
+HEAD_SUFFIX = ".head.safetensors"  # beside the weights
+HEAD_SAMPLES, HEAD_STEPS = 50_000, 5000  # some 20 minutes on two cores, a minute on a GPU
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Pretrained:
         class_index: the class that it draws; None where it knows no classes.
         bank: samples of it, on the CPU; None where it has no mapping network, or none was asked
             for.
+        head: what it draws at low resolution, about; None where none was asked for.
     """
 
     network: Generator
@@ -47,6 +51,7 @@ class Pretrained:
     sha256: str
     class_index: int | None = None
     bank: Bank | None = None
+    head: Head | None = None
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +63,8 @@ class Pretrained:
         if device == self.device:
             return self
         network = copy.deepcopy(self.network).to(device)
-        return replace(self, network=network, prior=self.prior.to(device))
+        head = None if self.head is None else copy.deepcopy(self.head).to(device)
+        return replace(self, network=network, prior=self.prior.to(device), head=head)
 
     def with_bank(self, on_progress: OnProgress | None = None) -> Pretrained:
         """The same generator with its bank; see `bank_of`."""
@@ -74,6 +80,8 @@ def load_generator(
     on_bank: OnProgress | None = None,
     *,
     with_bank: bool = True,
+    with_head: bool = False,
+    on_head: OnProgress | None = None,
 ) -> Pretrained:
     """Load a generator, its prior and its bank of samples.
 
@@ -89,7 +97,10 @@ def load_generator(
         on_progress: called with the samples drawn so far and the samples in all, if a prior has to
             be fitted.
         on_bank: the same for a bank that has to be drawn.
-        with_bank: whether the bank is wanted; the method "mixing" wants it.
+        with_bank: whether the bank is wanted; the methods "mixing" and "posterior" want it.
+        with_head: whether the head is wanted; the method "posterior" wants it.
+        on_head: called with what is done so far and what there is to do, if a head has to be
+            trained.
 
     Raises:
         WeightsError: if the weights are missing, damaged or not a generator, or need a class.
@@ -102,7 +113,12 @@ def load_generator(
     # channels last: the convolutions run up to twice as fast on CPUs and tensor cores
     network = loaded.network.to(chosen).to(memory_format=torch.channels_last)
     prior = prior.to(chosen)
-    generator = Pretrained(network, prior, loaded.name, loaded.sha256, class_index)
+    head = (
+        head_of(replace(loaded, network=network), prior, on_progress=on_head) if with_head else None
+    )
+    generator = Pretrained(
+        network, prior, loaded.name, loaded.sha256, class_index, bank=None, head=head
+    )
     return generator.with_bank(on_bank) if with_bank else generator
 
 
@@ -196,6 +212,57 @@ def bank_of(
     return _bank_from(tensors)  # as the next run will read it
 
 
+def head_of(
+    loaded: Loaded,
+    prior: LatentPrior,
+    samples: int | None = None,
+    steps: int = HEAD_STEPS,
+    on_progress: OnProgress | None = None,
+    *,
+    again: bool = False,
+) -> Head | None:
+    """The head of a generator: from beside it, from the cache, or trained now and kept.
+
+    Args:
+        loaded: from `load_network`, its class chosen.
+        prior: its Gaussianised styles, on the device of the network.
+        samples: how many to draw for the training; None for `HEAD_SAMPLES`.
+        steps: of the training.
+        on_progress: called with what is done so far and what there is to do.
+        again: whether it is trained even if there is one.
+
+    Returns:
+        The head, on the device of the network; None without a mapping network to draw from.
+    """
+    network = loaded.network
+    if not network.has_mapping:
+        return None
+    beside = loaded.paths[0].with_suffix(HEAD_SUFFIX)
+    path = _cached(network, loaded.sha256, "heads")
+    for place in () if again else (beside, path):
+        head = _read_head(place, loaded)
+        if head is not None:
+            return head.to(network.device)
+    rng = torch.Generator(network.device).manual_seed(3)
+    drawn = draw_samples(network, prior, samples or HEAD_SAMPLES, rng, on_progress=on_progress)
+    head = fit_head(*drawn, rng, steps, on_progress)
+    _keep(path, {name: t.half().cpu().contiguous() for name, t in head.state_dict().items()},
+          {"generator_sha256": loaded.sha256})  # fmt: skip
+    return head
+
+
+def _read_head(path: Path, loaded: Loaded) -> Head | None:
+    """A head from a file; None where there is none, or one of another generator."""
+    try:
+        with safe_open(path, "pt") as file:
+            of = (file.metadata() or {}).get("generator_sha256")
+            head = Head.from_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        return None
+    fits = of == loaded.sha256 and head.first.in_features == loaded.network.w_dim
+    return head if fits else None
+
+
 def choose_class(loaded: Loaded, class_index: int | None) -> None:
     """Choose the class to draw; exactly the generators that know classes need one.
 
@@ -247,8 +314,8 @@ def _bank_from(tensors: dict[str, Tensor]) -> Bank:
     return Bank(*(tensors[name].float() for name in BANK_TENSORS))
 
 
-def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+def _keep(path: Path, tensors: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
     """Write to the cache; one that cannot be written costs seconds, not the pictures."""
     with suppress(PulseError):
         make_folder(path.parent)
-        write_bytes_atomically(path, save(tensors))
+        write_bytes_atomically(path, save(tensors, about))

@@ -25,7 +25,7 @@ WHICH_FACES: tuple[WhichFaces, ...] = get_args(WhichFaces)
 FormatName = Literal["png", "jpg", "webp"]
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
-MethodName = Literal["mixing", "descent"]
+MethodName = Literal["mixing", "descent", "posterior"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 StartName = Literal["independent", "shared"]
@@ -37,6 +37,9 @@ PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 PickName = Literal["best", "all"]
 PICKS: tuple[PickName, ...] = get_args(PickName)
 
+# Least standard deviation of the misfit, pixels in [0, 1]: about what portraits have that the
+# embedded generator cannot draw exactly (docs/posterior.md). Rounding to 8 bits is 0.0011.
+LEAST_SIGMA = 0.05
 MOST_SCALE = 16  # times the photograph's size that a pasted picture may have
 
 
@@ -96,7 +99,7 @@ class SearchSettings:
     Attributes:
         method: "mixing" is the fast search, a root finder with a start from a bank of samples;
             "descent" is the published one (Menon et al. 2020, section 3), which weights without a
-            mapping network fall back to.
+            mapping network fall back to; "posterior" draws samples of all faces that fit.
         steps: steps at most.
         step_size: of the descent, the largest step of Adam, in units of the Gaussianised latent;
             the mixing's moves, before it corrects them, are in proportion to it.
@@ -117,6 +120,9 @@ class SearchSettings:
         precision: of the steps of the mixing: "single", "mixed" with features in bfloat16, or
             "auto" for mixed where the processor has instructions for it. Pictures and errors are of
             single precision always.
+        sigma: of the method "posterior", the standard deviation of the misfit, pixels in [0, 1];
+            None has it estimated for each picture, `LEAST_SIGMA` at least.
+        refine: whether samples of the posterior are searched on from until the tolerance is met.
     """
 
     method: MethodName = "mixing"
@@ -132,6 +138,8 @@ class SearchSettings:
     stop_at_tolerance: bool = True
     clamp_misfit: bool = False
     precision: PrecisionName = "auto"
+    sigma: float | None = None
+    refine: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -141,10 +149,14 @@ class SearchSettings:
         if not self.tolerance >= 0:
             raise ValueError(f"got tolerance {self.tolerance}, expected 0 or more")
         _check_one_of("method", self.method, METHODS)
-        if self.method == "mixing" and self.loss != LossWeights():
+        if self.sigma is not None and not 0 < self.sigma < math.inf:
+            raise ValueError(f"got sigma {self.sigma}, expected more than 0")
+        if self.sigma is not None and self.method != "posterior":
+            raise ValueError(f"got a sigma, but the method {self.method!r} has none")
+        if self.method != "descent" and self.loss != LossWeights():
             raise ValueError(
-                f"got loss {self.loss}, but the method 'mixing' knows the mean squared error only; "
-                "other losses need the method 'descent'"
+                f"got loss {self.loss}, but the method {self.method!r} knows the mean squared "
+                "error only; other losses need the method 'descent'"
             )
         _check_one_of("noise", self.noise, NOISE_MODES)
         _check_one_of("start", self.start, STARTS)

@@ -18,6 +18,7 @@ from pulse.faces.prepare import Face, prepare_faces
 from pulse.files import printable_path
 from pulse.images import read_picture
 from pulse.pool import SearchPool
+from pulse.posterior_pool import PosteriorPool, pool_for
 from pulse.pretrained import Pretrained
 from pulse.search.slots import Progress
 from pulse.settings import UpscaleSettings
@@ -38,7 +39,7 @@ def audit(
         generator: from `load_generator`.
         settings: of the method; `face.low_res` says at which size.
         method: what to call the search.
-        upscaler: finds candidates; None for `SearchPool`.
+        upscaler: finds candidates; None for `pooled`.
         attribute: the user's own function of a picture.
         on_person: called as each person is measured.
 
@@ -89,7 +90,7 @@ def pooled(
     """What finds candidates for faces on the generator's device, in full batches."""
 
     def upscale(known: Iterable[Known]) -> Iterator[tuple[Known, list[Candidate]]]:
-        pool: SearchPool | None = None
+        pool: SearchPool | PosteriorPool | None = None
         faces = iter(known)
         open_: dict[int, tuple[Known, list[Candidate]]] = {}
         is_exhausted = False
@@ -101,7 +102,7 @@ def pooled(
                     break
                 if pool is None:  # nothing is measured for a folder without a face
                     size = measure_batch_size(generator, settings.search, MOST_AT_A_TIME)
-                    pool = SearchPool(generator, settings, size, on_step)
+                    pool = pool_for(generator, settings, size, on_step)
                 open_[id(item[2])] = (item, [])
                 pool.add(Job(item[2], k) for k in range(1, settings.candidates + 1))
             if pool is None or not len(pool):

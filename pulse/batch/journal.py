@@ -55,6 +55,8 @@ class Record:
         low_res_px: pixels a side of the low-resolution face.
         reason: why there is no candidate.
         notes: conversions and warnings.
+        posterior: how the sampler of the face fared, as `Diagnostics`; None where it was searched
+            for.
     """
 
     source: str
@@ -76,6 +78,7 @@ class Record:
     low_res_px: int | None = None
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    posterior: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """One line of ASCII, whatever the names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -207,7 +207,8 @@ class FaceWriter:
         values: dict[str, Any] = {
             "face": work.face.number,
             "faces": work.face.count,
-            "notes": work.notes,
+            "notes": (*work.notes, *candidate.notes),
+            "posterior": asdict(candidate.posterior) if candidate.posterior else None,
             "candidate": candidate.number,
             "steps": candidate.steps,
             "seconds": round(candidate.seconds, 3),

@@ -25,6 +25,7 @@ from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.memory import keep_freed_memory
 from pulse.pool import SearchPool
+from pulse.posterior_pool import PosteriorPool, pool_for
 from pulse.pretrained import Pretrained, choose_device
 from pulse.search.bank import Bank
 from pulse.settings import UpscaleSettings
@@ -68,16 +69,16 @@ class SearchWorker:
         torch.set_num_threads(threads)
         generator = generator.to(choose_device(device))
         # drawn here if it has to be: the driver may have no device that is fit for it
-        wants_bank = settings.search.method == "mixing" and generator.bank is None
+        wants_bank = settings.search.method != "descent" and generator.bank is None
         self.generator = generator.with_bank() if wants_bank else generator
         self.settings = settings
-        self.pool: SearchPool | None = None
+        self.pool: SearchPool | PosteriorPool | None = None
         self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
 
     def begin(self, batch_size: int | None, most: int) -> tuple[int, Bank | None]:
         """Get ready with a batch size, or measure it; returns it, and the bank for the others."""
         size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
-        self.pool = SearchPool(self.generator, self.settings, size)
+        self.pool = pool_for(self.generator, self.settings, size)
         return size, self.generator.bank
 
     def advance(self, jobs: list[tuple[int, Job]]) -> list[tuple[int, Candidate]]:

@@ -36,6 +36,7 @@ from pulse.images.credentials import Signer
 from pulse.latents import LatentFiles
 from pulse.lock import locked_at_once
 from pulse.pool import SearchPool
+from pulse.posterior_pool import PosteriorPool, pool_for
 from pulse.pretrained import Pretrained
 from pulse.settings import RunSettings, UpscaleSettings
 
@@ -160,10 +161,10 @@ class Runner:
 
     def _local_searcher(
         self, generator: Pretrained, settings: UpscaleSettings, batch_size: int | None, most: int
-    ) -> SearchPool:
+    ) -> SearchPool | PosteriorPool:
         """This process and the generator's device."""
         size = batch_size or measure_batch_size(generator, settings.search, most)
-        return SearchPool(generator, settings, size, self.watcher.on_step)
+        return pool_for(generator, settings, size, self.watcher.on_step)
 
     def _plan(self, index: JournalIndex) -> Plan:
         overwrite = self.run_settings.overwrite
@@ -280,6 +281,8 @@ class Runner:
         for job, candidate in answers:
             opened = self._open.pop(id(job))
             opened.found.append(candidate)
+            for note in candidate.notes if len(opened.found) == 1 else ():
+                self.watcher.on_warning(f"{opened.work.planned.name}: {note}")
             if opened.is_whole:
                 self._write(opened, executor)
 

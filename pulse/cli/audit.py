@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
 from pulse.audit.labels import Labels, read_labels
@@ -59,8 +61,10 @@ def run_audit(asked: Asked, method: UpscaleSettings, where: Where) -> None:
     labels = _labels(asked)
     if labels is None and not asked.samples:
         raise click.UsageError("give a FOLDER of photographs, or --samples for the generator alone")
-    is_mixing = method.search.method == "mixing"
-    generator = load(where, with_bank=is_mixing and labels is not None)
+    searches_by = method.search.method if labels is not None else "descent"
+    generator = load(
+        where, with_bank=searches_by != "descent", with_head=searches_by == "posterior"
+    )
     column = labels.column if labels else None
     results = Results.open(asked.out, generator, asked.folder, column)
     people: Sequence[Person] = ()
@@ -74,6 +78,35 @@ def run_audit(asked: Asked, method: UpscaleSettings, where: Where) -> None:
     results.write(asked.out)
     click.echo(f"{write_pages(results, asked.out)} shows it; audit.json, audit.csv and audit.md "
                "are beside it")  # fmt: skip
+
+
+def run_calibration(
+    draws: int, out: Path, method: UpscaleSettings, where: Where, *, as_json: bool
+) -> None:
+    """Rank draws of the prior among the answers to them, and say what the tests say.
+
+    Raises:
+        PulseError: if the generator has no mapping network, or the folder has another study.
+    """
+    from pulse.audit.calibration import CalibrationSettings
+    from pulse.cli.audit_text import calibrate, table
+
+    source = click.get_current_context().get_parameter_source
+    is_given = {name: source(name) != ParameterSource.DEFAULT for name in ("method", "candidates")}
+    by = method.search.method if is_given["method"] else "posterior"
+    study = CalibrationSettings(
+        by,
+        draws,
+        method.candidates if is_given["candidates"] else CalibrationSettings.answers,
+        method.face.low_res or DEFAULT_LOW_RES_PX,
+        method.search.sigma or CalibrationSettings.sigma,
+        method.seed,
+    )
+    if study.answers > CalibrationSettings.answers:
+        raise click.UsageError(f"--calibration takes -n {CalibrationSettings.answers} at most")
+    generator = load(where, with_bank=by != "descent", with_head=by == "posterior")
+    rows = calibrate(study, generator, out)
+    click.echo(json.dumps([vars(row) for row in rows]) if as_json else table(rows))
 
 
 def _labels(asked: Asked) -> Labels | None:

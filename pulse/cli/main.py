@@ -61,6 +61,7 @@ Examples:
   pulse audit photographs/ --labels labels.csv --group ethnicity -o audit
   pulse audit photographs/ --low-res 8 --method descent -o audit     adds to the same page
   pulse audit --samples 2000 -o audit                                the generator alone
+  pulse audit --calibration -o calibration                           are answers in proportion?
 """
 INFO_EXAMPLES = """\b
 Examples:
@@ -112,7 +113,7 @@ def main(ctx: click.Context) -> None:
               help="Output folder; a later run with the same settings goes on there.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @output_options
-@where_options
+@where_options(with_workers=True)
 @method_options
 @click.pass_context
 def upscale(ctx: click.Context, inputs: tuple[Path, ...], out: Path, dry_run: bool,
@@ -135,7 +136,7 @@ def upscale(ctx: click.Context, inputs: tuple[Path, ...], out: Path, dry_run: bo
 @click.option("-o", "--out", type=InputPath, default=Path("pulse-demo"), show_default=True,
               help="Output folder.")  # fmt: skip
 @output_options
-@where_options
+@where_options(with_workers=True)
 @method_options
 @click.pass_context
 def demo(ctx: click.Context, out: Path, method: UpscaleSettings, where: Where,
@@ -209,18 +210,28 @@ def align(ctx: click.Context, inputs: tuple[Path, ...], out: Path, size: int, ov
 @click.option("--attribute", metavar="FILE.py:NAME",
               help="Your own function of a picture, (H, W, 3) uint8, to a word: whom the answers "
               "show is also counted by it.")  # fmt: skip
-@where_options
+@click.option("--calibration", is_flag=True,
+              help="Check by simulation whether answers come in proportion; the method is "
+              "'posterior' unless --method says otherwise, -n 31 unless it is given.")  # fmt: skip
+@click.option("--draws", type=click.IntRange(min=1), default=200, show_default=True,
+              help="Of --calibration: faces drawn from the prior.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Of --calibration: print the tests as JSON.")
+@where_options(with_workers=False)
 @method_options
 def audit(folder: Path | None, labels: Path | None, group: str | None, out: Path, samples: int,
-          attribute: str | None, method: UpscaleSettings, where: Where) -> None:  # fmt: skip
+          attribute: str | None, calibration: bool, draws: int, as_json: bool,
+          method: UpscaleSettings, where: Where) -> None:  # fmt: skip
     """Measure for whom it works less well, by what people say of themselves.
 
     Photographs are reduced (to 16 px, or --low-res), upscaled, and held against what was found:
     likeness, tone of skin, whom the answers show, each by group and with intervals. Nobody's group
     is ever guessed.
     """
-    from pulse.cli.audit import Asked, run_audit
+    from pulse.cli.audit import Asked, run_audit, run_calibration
 
+    if calibration:
+        run_calibration(draws, out, method, where, as_json=as_json)
+        return
     run_audit(Asked(folder, labels, group, samples, attribute, out), method, where)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -94,6 +95,26 @@ class AutoOrCount(click.ParamType[int | None]):
         if count < 1:
             self.fail(f"{value!r} is neither 'auto' nor a whole number from 1", param, ctx)
         return count
+
+
+class Sigma(click.ParamType[float | None]):
+    """The word "auto", which becomes None, or a number above 0."""
+
+    name = "auto|S"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:  # fmt: skip
+        """Parse one value."""
+        if value is None or value == "auto":
+            return None
+        try:
+            sigma = float(value)
+        except ValueError:
+            sigma = 0.0
+        if not 0 < sigma < math.inf:
+            self.fail(f"{value!r} is neither 'auto' nor a number above 0", param, ctx)
+        return sigma
 
 
 def _with_options(command: Command, options: list[Callable[[Command], Command]]) -> Command:
@@ -188,7 +209,14 @@ def method_options(command: Command) -> Command:
                      "beside it still count."),
         click.option("--method", type=click.Choice(METHODS), default=_search.method,
                      show_default=True,
-                     help="The fast search, or the published descent."),
+                     help="The fast search, the published descent, or samples of all faces that "
+                     "fit, in proportion."),
+        click.option("--sigma", type=Sigma(), default="auto", show_default=True,
+                     metavar="auto|S", help="Of --method posterior: standard deviation of the "
+                     "misfit, pixels in [0, 1]; 'auto' estimates it for each picture."),
+        click.option("--refine/--no-refine", default=_search.refine, show_default=True,
+                     help="Of --method posterior: search on from each sample until the tolerance "
+                     "is met."),
         click.option("--steps", type=int, default=_search.steps, show_default=True,
                      help="Steps of the search at most."),
         click.option("--step-size", type=float, default=_search.step_size, show_default=True,
@@ -208,29 +236,36 @@ def method_options(command: Command) -> Command:
     ])  # fmt: skip
 
 
-def where_options(command: Command) -> Command:
-    """Pass `where`: generator and device."""
+def where_options(*, with_workers: bool) -> Callable[[Command], Command]:
+    """Pass `where`: generator and device, and perhaps other processes that search."""
 
-    @functools.wraps(command)
-    def wrapped(
-        *args: Any, generator: str, device: str, class_index: int | None, workers: int | None,
-        ray: str | None, **rest: Any,
-    ) -> Any:  # fmt: skip
-        where = Where(generator, device, class_index, workers, ray)
-        return command(*args, where=where, **rest)
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(
+            *args: Any, generator: str, device: str, class_index: int | None,
+            workers: int | None = None, ray: str | None = None, **rest: Any,
+        ) -> Any:  # fmt: skip
+            where = Where(generator, device, class_index, workers, ray)
+            return command(*args, where=where, **rest)
 
-    return _with_options(wrapped, [
-        click.option("--generator", default=EMBEDDED, show_default=True, metavar="NAME|FILE",
-                     help="A name of `pulse weights list`, or any weights file."),
-        click.option("--class", "class_index", type=int, help="Class, for generators of several."),
-        click.option("--device", default="auto", show_default=True,
-                     metavar="auto|cpu|cuda[:K]|mps", help="Where to compute."),
-        click.option("--workers", type=click.IntRange(min=1), metavar="N",
-                     help="Search in N processes, which share the GPUs; needs pulse[ray]."),
-        click.option("--ray", metavar="ADDRESS",
-                     help="Search on a running Ray cluster, 'auto' for this machine's; needs "
-                     "pulse[ray]."),
-    ])  # fmt: skip
+        of_workers = [
+            click.option("--workers", type=click.IntRange(min=1), metavar="N",
+                         help="Search in N processes, which share the GPUs; needs pulse[ray]."),
+            click.option("--ray", metavar="ADDRESS",
+                         help="Search on a running Ray cluster, 'auto' for this machine's; needs "
+                         "pulse[ray]."),
+        ]  # fmt: skip
+        return _with_options(wrapped, [
+            click.option("--generator", default=EMBEDDED, show_default=True, metavar="NAME|FILE",
+                         help="A name of `pulse weights list`, or any weights file."),
+            click.option("--class", "class_index", type=int,
+                         help="Class, for generators of several."),
+            click.option("--device", default="auto", show_default=True,
+                         metavar="auto|cpu|cuda[:K]|mps", help="Where to compute."),
+            *(of_workers if with_workers else []),
+        ])  # fmt: skip
+
+    return decorate
 
 
 def output_options(command: Command) -> Command:

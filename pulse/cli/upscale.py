@@ -48,11 +48,19 @@ def run_upscale(
         Exit: after Ctrl-C or a request to end, once it is said how to go on.
     """
     searcher = searcher_of(where)
-    is_mixing = method.search.method == "mixing"
+    searches_by = method.search.method
     # with workers the driver only keeps the books: no device for it, and no bank to search with
     where = replace(where, device="cpu") if searcher else where
-    generator = load(where, with_bank=is_mixing and searcher is None)
-    if is_mixing and not generator.network.has_mapping and output.verbose is not False:
+    generator = load(
+        where,
+        with_bank=searches_by != "descent" and searcher is None,
+        with_head=searches_by == "posterior",
+    )
+    if (
+        searches_by == "mixing"
+        and not generator.network.has_mapping
+        and output.verbose is not False
+    ):
         click.echo(
             f"pulse: {generator.name} has no mapping network to draw samples from: the published "
             "descent is used, which is slower", err=True,
@@ -155,15 +163,16 @@ def searcher_of(where: Where) -> SearcherFactory | None:
     return RayPool.factory(where.ray, where.workers, where.device)
 
 
-def load(where: Where, *, with_bank: bool) -> Pretrained:
-    """Load the generator; bars are shown where prior or bank have to be made first."""
+def load(where: Where, *, with_bank: bool, with_head: bool = False) -> Pretrained:
+    """Load the generator; bars are shown for what has to be made first."""
     with (
         tqdm(unit=" styles", desc="fitting the prior", disable=None, delay=1) as styles,
         tqdm(unit=" samples", desc="drawing the bank", disable=None, delay=1) as samples,
+        tqdm(unit="", desc="training the head", disable=None, delay=1) as head,
     ):
         return load_generator(
             where.generator, where.device, where.class_index, show_on(styles), show_on(samples),
-            with_bank=with_bank,
+            with_bank=with_bank, with_head=with_head, on_head=show_on(head),
         )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ FIT_EXAMPLES = """\b
 Examples:
   pulse weights fit my-generator.pkl
   pulse weights fit my-generator.pkl --bank 2000
+  pulse weights fit my-generator.pkl --head 700000 --head-steps 50000    on a GPU
 """
 PATH_EXAMPLES = """\b
 Examples:
@@ -113,12 +114,17 @@ def convert(source: str, out: Path, licence: str | None, overwrite: bool) -> Non
               help="Styles to fit the prior with.")  # fmt: skip
 @click.option("--bank", type=click.IntRange(min=0), default=250, show_default=True,
               help="Samples to draw for the fast search; 0 for none.")  # fmt: skip
+@click.option("--head", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Samples to train the head of --method posterior with; 0 for none.")  # fmt: skip
+@click.option("--head-steps", type=click.IntRange(min=1), default=5000, show_default=True,
+              help="Steps of its training.")  # fmt: skip
 @click.option("--class", "class_index", type=int, help="Class, for generators that know several.")
-def fit(source: str, samples: int, bank: int, class_index: int | None) -> None:
-    """Fit the prior of a generator, and draw its bank of samples."""
+def fit(source: str, samples: int, bank: int, head: int, head_steps: int,
+        class_index: int | None) -> None:  # fmt: skip
+    """Fit the prior of a generator, draw its bank of samples, and train its head."""
     from pulse.cli.weights_text import fit_and_tell
 
-    click.echo(fit_and_tell(source, samples, bank, class_index))
+    click.echo(fit_and_tell(source, samples, bank, class_index, head, head_steps))
 
 
 @weights.command(epilog=PATH_EXAMPLES)

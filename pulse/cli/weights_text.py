@@ -17,7 +17,7 @@ from pulse.cli.bars import show_on
 from pulse.errors import WeightsError
 from pulse.files import cache_dir, printable, printable_path
 from pulse.generators.base import Generator
-from pulse.pretrained import SMALLEST_BANK, bank_of, choose_class, choose_device, prior_of
+from pulse.pretrained import SMALLEST_BANK, bank_of, choose_class, choose_device, head_of, prior_of
 from pulse.settings import EMBEDDED
 
 COLUMNS = ("name", "architecture", "resolution", "licence", "size", "present", "address")
@@ -118,8 +118,10 @@ def download_entry(name: str) -> Path:
         return download(entry, cache_dir() / "weights", show_on(bar))
 
 
-def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) -> str:
-    """Fit the prior anew, draw the bank, and say how it went."""
+def fit_and_tell(
+    source: str, samples: int, bank: int, class_index: int | None, head: int = 0, steps: int = 0
+) -> str:
+    """Fit the prior anew, draw the bank, train the head, and say how it went."""
     if 0 < bank < SMALLEST_BANK:
         raise WeightsError(
             f"a bank of {bank} samples says too little: --bank takes {SMALLEST_BANK} or more, or 0"
@@ -132,11 +134,16 @@ def fit_and_tell(source: str, samples: int, bank: int, class_index: int | None) 
         f"prior of {loaded.name}: mean in [{prior.mean.min():.3f}, {prior.mean.max():.3f}], std in "
         f"[{prior.std.min():.3f}, {prior.std.max():.3f}], {len(prior.mean)} values each"
     ]
-    if bank:
-        device = choose_device()
+    device = choose_device()
+    if bank or head:
         loaded.network.to(device)
+    if bank:
         with tqdm(unit=" pictures", desc="bank", disable=None) as bar:
             bank_of(loaded.network, loaded.sha256, prior.to(device), bank, show_on(bar), again=True)
         lines.append(f"bank of {bank} samples")
+    if head:
+        with tqdm(unit="", desc="head", disable=None) as bar:
+            head_of(loaded, prior.to(device), head, steps, show_on(bar), again=True)
+        lines.append(f"head trained with {head} samples, {steps} steps")
     lines.append(f"kept under '{cache_dir()}'")
     return "\n".join(lines)

@@ -105,7 +105,7 @@ def whitening_of(
         device: where the search is.
         is_tiled: whether it moves one style for all layers, instead of one for each.
     """
-    y = _resized(bank.pictures.float(), size).flatten(1)  # (N, P)
+    y = resized(bank.pictures.float(), size).flatten(1)  # (N, P)
     v = bank.v.float()
     centred, moved = y - y.mean(0), v - v.mean(0)
     variances, axes = _principal(centred)
@@ -113,7 +113,7 @@ def whitening_of(
     cross = moved.T @ centred / (len(y) - 1)  # (D, P)
     gain = cross - cross @ axes * _shares(variances, gain_damping) @ axes.T
     if not is_tiled:
-        centred = _resized(bank.changes.float(), size).flatten(1)  # nudges have a mean of 0
+        centred = resized(bank.changes.float(), size).flatten(1)  # nudges have a mean of 0
         variances, axes = _principal(centred)
     damping = DAMPING * centred.var(0).sum().item()
     return Whitening(
@@ -122,7 +122,7 @@ def whitening_of(
     )  # fmt: skip
 
 
-def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """The bank's pictures (N, 3, s, s) at another size."""
     side = pictures.shape[-1]
     if max(size) > side:

@@ -1,0 +1,382 @@
+"""Samples of all faces that fit: tempered sequential Monte Carlo over x = (z, noise maps).
+
+    y = A(G(x)) + N(0, sigma^2 I),   x ~ N(0, I):   p(x | y) ~ exp(l(x)) N(x; 0, I)
+
+Particles go from the prior to p(x | y) through targets exp(l_k(x)) N(x; 0, I) (Del Moral, Doucet &
+Jasra 2006):
+
+1. A surrogate s(z) of A(G(x)) takes many of them from a large sigma down to the one asked for, with
+   its own error added: y - s(z) ~ N(0, sigma^2 I + R). Where sigma is not known, the way ends where
+   the evidence p(y | sigma) is highest.
+2. The generator draws a few, and the surrogate's mean error there is taken out of it.
+3. These few go over to the generator, l_k = (1 - t) l_surrogate + t l. Where sigma is not known, it
+   becomes the root mean square of the residuals (expectation maximisation).
+
+Between neighbours particles are weighted by exp(l_k+1 - l_k), as far as half of them stay
+effective, resampled (systematically, Kitagawa 1996), and moved by Metropolis-Hastings:
+
+    x' = x + (1 - rho) C (g(x) - x) + (1 - rho^2)^1/2 C^1/2 N(0, I),   C = (I + H)^-1
+
+with g the gradient of l_k and H the mean of its Gauss-Newton matrix: always accepted for a linear
+s, and for H = 0 the preconditioned Crank-Nicolson Langevin move (Cotter et al. 2013). g takes the
+residual from the generator and the Jacobian from the surrogate: a move costs one drawing and no
+gradient of the generator, and accepting it by l_k makes it right whatever the surrogate (as
+Christen & Fox 2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pulse.search.particles import (
+    Likelihood,
+    Particles,
+    Preconditioner,
+    Target,
+    adapted,
+    ess_share,
+    squared,
+    systematic,
+)
+from pulse.shapes import check_shape
+
+SIGMA_START = 10.0  # pixels in [0, 1]: so large that the first step keeps every particle
+ESS_SHARE = 0.3  # of the particles that stays effective in a step
+BISECTIONS = 12  # of the way to the next target: to 1/4096
+PROBES = 768  # random directions that H is estimated from
+ACCEPTANCE, MOST_ANGLE = 0.7, math.pi / 3  # that walks aim at, and the largest turn of a step
+DELAYED_ACCEPTANCE = 0.3  # that the generator's moves aim at
+SHORT_WALK, LONGEST_WALK, MOST_STEPS = 0.8, 1.2, 12  # turns of a walk together, and how many
+NOISE_RHO = 0.95  # correlation of the noise maps before and after a move
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the sampler asks for: the low-resolution pictures of N latents.
+
+    Attributes:
+        z: (N, z_dim).
+        noise: (N, Q) all noise maps, flattened.
+    """
+
+    z: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the sampler knows of a generator at one size of low-resolution pictures; P = 3 h w.
+
+    Attributes:
+        surrogate: z (N, z_dim) to about what is drawn along the axes, (N, P), differentiable.
+        axes: (P, P) orthonormal directions along which its errors are not correlated.
+        variances: (P,) of its errors along them.
+        z_dim: size of z.
+        noise_values: Q, values in all noise maps.
+    """
+
+    surrogate: Callable[[Tensor], Tensor]
+    axes: Tensor
+    variances: Tensor
+    z_dim: int
+    noise_values: int
+
+    def __post_init__(self) -> None:
+        check_shape("axes", self.axes, len(self.variances), len(self.variances))
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How thorough the sampler is.
+
+    Attributes:
+        explorers: particles on the surrogate.
+        particles: those of them that go over to the generator, and are its samples in the end.
+        moves: that each of these takes there.
+    """
+
+    explorers: int = 256
+    particles: int = 32
+    moves: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.explorers >= self.particles >= 2 or self.moves < 1:
+            raise ValueError(f"got {self}, expected explorers >= particles >= 2, and moves >= 1")
+
+
+@dataclass
+class Diagnostics:
+    """How a sampler fared.
+
+    Attributes:
+        sigma: standard deviation of the misfit, pixels in [0, 1]: given or estimated.
+        steps: temperature steps.
+        ess: the least effective sample size after one, as a share of the particles.
+        ancestors: draws of the prior that the surrogate's particles descend from.
+        acceptance: mean share of the generator's moves that were accepted.
+        unmoved: particles that the generator never moved.
+        log_evidence: log p(y | sigma) by the surrogate.
+        drawn: pictures that the generator drew.
+    """
+
+    sigma: float
+    steps: int = 0
+    ess: float = 1.0
+    ancestors: int = 0
+    acceptance: float = 0.0
+    unmoved: int = 0
+    log_evidence: float = 0.0
+    drawn: int = 0
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Samples of one face, of equal weight and in random order.
+
+    Attributes:
+        z: (N, z_dim).
+        noise: (N, Q) all noise maps, flattened.
+        drawn: (N, P) their low-resolution pictures by the generator.
+        log_likelihood: (N,) of these.
+        diagnostics: how the sampler fared.
+    """
+
+    z: Tensor
+    noise: Tensor
+    drawn: Tensor
+    log_likelihood: Tensor
+    diagnostics: Diagnostics
+
+
+Asking = Generator[Draw, Tensor, Particles]
+Sampling = Generator[Draw, Tensor, Posterior]
+"""A sampler in progress: it yields `Draw`, is sent pictures (N, P), and returns its samples."""
+
+
+class Sampler:
+    """The sampler of one face; `run` is the whole of it.
+
+    Args:
+        model: of the generator.
+        y: (P,) the low-resolution picture.
+        sigma: standard deviation of the misfit, pixels in [0, 1].
+        rng: of the face, on the CPU.
+        settings: see `SamplerSettings`.
+        is_estimated: whether sigma is only the least that it may be.
+    """
+
+    def __init__(
+        self, model: Model, y: Tensor, sigma: float, rng: torch.Generator,
+        settings: SamplerSettings, *, is_estimated: bool = False,
+    ) -> None:  # fmt: skip
+        check_shape("y", y, len(model.variances))
+        if not sigma > 0:
+            raise ValueError(f"got sigma {sigma}, expected more than 0")
+        self.model, self.rng, self.settings = model, rng, settings
+        self.y = y @ model.axes  # all pictures are taken along the axes
+        self.least_sigma, self.is_estimated = sigma, is_estimated
+        self.angle, self.walk = 0.5, LONGEST_WALK / 2
+        self.accepted: list[float] = []
+        self.told = Diagnostics(sigma)
+
+    def run(self) -> Sampling:
+        """The way from the prior to samples."""
+        x, now = self._explore()
+        few = yield from self._drawn_few(x)
+        x, guide = self._bridge(x, now, self._corrected(few))
+        self.told.ancestors = len(torch.unique(x.ancestors))
+        C = self._preconditioner(x, guide)
+        x = yield from self._drawn_few(x)
+        start = x.z
+        for _ in range(self.settings.moves):
+            if self.is_estimated:
+                misfit = (self.y - x.drawn).square().mean().sqrt().item()
+                self.told.sigma = max(self.least_sigma, misfit)
+            x = yield from self._moved(x, self._exact(), guide, C)
+        self.told.unmoved = int((x.z == start).all(1).sum())
+        return self._posterior(x)
+
+    def _posterior(self, x: Particles) -> Posterior:
+        """The last particles, in random order."""
+        self.told.acceptance = sum(self.accepted) / len(self.accepted)
+        x = x.rows(torch.randperm(len(x), generator=self.rng).to(x.z.device))
+        log_likelihood = self._exact().log(x)
+        return Posterior(x.z, x.noise, x.drawn @ self.model.axes.T, log_likelihood, self.told)
+
+    # 1. the surrogate, from the prior to sigma
+
+    def _explore(self) -> tuple[Particles, Target]:
+        """From draws of the prior to the surrogate's posterior."""
+        count, goal = self.settings.explorers, self.told.sigma
+        z = self._normal(count, self.model.z_dim)
+        seen = self._seen(z)
+        x = Particles(z, z.new_zeros(count, 0), seen, seen, torch.arange(count, device=z.device))
+        sigma = max(SIGMA_START, goal)
+        x, _ = self._resampled(x, Target(), lambda _: self._annealed(sigma))
+        now = self._annealed(sigma)
+        while sigma > goal and not (self.is_estimated and self._is_best(x, sigma)):
+            start = sigma
+            x, t = self._resampled(x, now, lambda t: self._annealed(start ** (1 - t) * goal**t))  # noqa: B023
+            sigma = start ** (1 - t) * goal**t if t < 1 else goal
+            now = self._annealed(sigma)
+            x = self._walked(x, now, self._preconditioner(x, now))
+        self.told.sigma = sigma
+        return x, now
+
+    def _annealed(self, sigma: float) -> Target:
+        """The surrogate's likelihood at some sigma."""
+        return Target(((1.0, Likelihood(self.y, sigma**2 + self.model.variances, False)),))
+
+    def _is_best(self, x: Particles, sigma: float) -> bool:
+        """Whether a smaller sigma would lower the evidence: d log p(y | sigma) / d sigma^2 >= 0."""
+        v = sigma**2 + self.model.variances
+        squares = (self.y - x.seen).square().mean(0)
+        return bool((squares / v.square() - 1 / v).sum() >= 0)
+
+    # 2. and 3. the generator
+
+    def _drawn_few(self, x: Particles) -> Asking:
+        """A few of the particles, drawn by the generator with noise maps of their own."""
+        few = torch.randperm(len(x), generator=self.rng)[: self.settings.particles]
+        x = x.rows(few.to(x.z.device))
+        noise = self._normal(len(x), self.model.noise_values)
+        return replace(x, noise=noise, drawn=(yield from self._drawn(x.z, noise)))
+
+    def _corrected(self, few: Particles) -> Target:
+        """The surrogate's likelihood, its error taken to be what it is at a few particles."""
+        error = few.drawn - few.seen
+        mean = error.mean(0)
+        share = (error - mean).square().sum() / (len(few) - 1) / self.model.variances.sum()
+        variances = self.told.sigma**2 + share.clamp(max=1) * self.model.variances
+        return Target(((1.0, Likelihood(self.y - mean, variances, False)),))
+
+    def _exact(self) -> Target:
+        """The generator's likelihood."""
+        variances = torch.full_like(self.y, self.told.sigma**2)
+        return Target(((1.0, Likelihood(self.y, variances, True)),))
+
+    def _bridge(self, x: Particles, start: Target, goal: Target) -> tuple[Particles, Target]:
+        """From one target of the surrogate to another, by as many steps as it takes."""
+        now, t = start, 0.0
+        while t < 1:
+            here = now
+            x, t = self._resampled(x, here, lambda t: here.towards(goal, t))  # noqa: B023
+            now = here.towards(goal, t)
+            x = self._walked(x, now, self._preconditioner(x, now))
+        return x, goal
+
+    # weights
+
+    def _resampled(
+        self, x: Particles, now: Target, at: Callable[[float], Target]
+    ) -> tuple[Particles, float]:
+        """Go along a path as far as half the particles stay effective, and resample.
+
+        Returns:
+            The particles, of equal weight again, and how far they went, in (0, 1].
+        """
+        before = now.log(x)
+        t, step = 1.0, 1.0
+        if ess_share(at(1.0).log(x) - before) < ESS_SHARE:
+            t = 0.0
+            for _ in range(BISECTIONS):
+                step /= 2
+                if ess_share(at(t + step).log(x) - before) >= ESS_SHARE:
+                    t += step
+            t = t or step
+        log_weights = at(t).log(x) - before
+        self.told.ess = min(self.told.ess, ess_share(log_weights))
+        self.told.log_evidence += (log_weights.logsumexp(0) - math.log(len(x))).item()
+        self.told.steps += 1
+        return x.rows(systematic(log_weights.softmax(0), self.rng)), t
+
+    # moves
+
+    def _walked(
+        self, x: Particles, target: Target, C: Preconditioner, length: float = SHORT_WALK
+    ) -> Particles:
+        """A Hamiltonian move that leaves a target of the surrogate as it is."""
+        angle = self.angle
+        steps = max(1, min(MOST_STEPS, round(length * self._jitter() / angle)))
+        start, kick = C.power(self._normal(*x.z.shape), 0.5), math.tan(angle / 2)
+        other, v = x, start
+        for i in range(steps + 1):
+            other, g = self._with_gradient(other, target)
+            # two half kicks between turns, one before the first and after the last
+            v = v + kick * (1 + (0 < i < steps)) * (C.power(g - other.z, 1) + other.z)
+            if i < steps:
+                z = math.cos(angle) * other.z + math.sin(angle) * v
+                v = math.cos(angle) * v - math.sin(angle) * other.z
+                other = replace(other, z=z)
+        log_ratio = target.log(other) - target.log(x) + 0.5 * (
+            squared(x.z) - squared(other.z)
+            + squared(C.power(start, -0.5)) - squared(C.power(v, -0.5))
+        )  # fmt: skip
+        accepted = self._uniform(len(x)).log() < log_ratio
+        self.angle = adapted(angle, accepted, ACCEPTANCE, MOST_ANGLE)
+        return x.replaced(accepted, other)
+
+    def _moved(self, x: Particles, target: Target, guide: Target, C: Preconditioner) -> Asking:
+        """A walk on the surrogate, accepted by the generator: it leaves `target` as it is."""
+        other = self._walked(x, guide, C, self.walk)
+        noise = NOISE_RHO * x.noise + (1 - NOISE_RHO**2) ** 0.5 * self._normal(*x.noise.shape)
+        other = replace(other, noise=noise, drawn=(yield from self._drawn(other.z, noise)))
+        # the walk is reversible for the guide and the prior: what is left is how targets differ
+        log_ratio = target.log(other) - guide.log(other) - target.log(x) + guide.log(x)
+        accepted = self._uniform(len(x)).log() < log_ratio
+        self.walk = adapted(self.walk, accepted, DELAYED_ACCEPTANCE, LONGEST_WALK)
+        self.accepted.append(accepted.double().mean().item())
+        return x.replaced(accepted, other)
+
+    def _preconditioner(self, x: Particles, target: Target) -> Preconditioner:
+        """C from H = E[J^T W J], with W the precision of the residuals and J the Jacobian of s."""
+        root = target.precision(x).sqrt()
+        probes = torch.cat(
+            [
+                self._pulled(x, lambda x: root * self._normal(*x.seen.shape))[1]
+                for _ in range(-(-PROBES // len(x)))
+            ]
+        )
+        return Preconditioner.of(probes.T @ probes / len(probes))
+
+    def _with_gradient(self, x: Particles, target: Target) -> tuple[Particles, Tensor]:
+        """The particles with the surrogate's pictures, and the gradient of l_k: (N, z_dim)."""
+        return self._pulled(x, target.slope)
+
+    def _pulled(
+        self, x: Particles, by_picture: Callable[[Particles], Tensor]
+    ) -> tuple[Particles, Tensor]:
+        """The particles with the surrogate's pictures, and J^T times something (N, P)."""
+        with torch.enable_grad():
+            z = x.z.detach().requires_grad_()
+            seen = self.model.surrogate(z)
+            x = replace(x, seen=seen.detach())
+            (gradient,) = torch.autograd.grad((seen * by_picture(x)).sum(), z)
+        return x, gradient
+
+    @torch.no_grad()
+    def _seen(self, z: Tensor) -> Tensor:
+        """The surrogate's pictures: (N, P)."""
+        return self.model.surrogate(z)
+
+    def _drawn(self, z: Tensor, noise: Tensor) -> Generator[Draw, Tensor, Tensor]:
+        """The generator's pictures: (N, P)."""
+        self.told.drawn += len(z)
+        return (yield Draw(z, noise)) @ self.model.axes
+
+    def _normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers of the face's stream."""
+        return torch.randn(*shape, generator=self.rng).to(self.y.device)
+
+    def _jitter(self) -> float:
+        """A factor on the length of a walk: one length may come back to where it began."""
+        return 0.5 + torch.rand((), generator=self.rng).item()
+
+    def _uniform(self, count: int) -> Tensor:
+        """Numbers in [0, 1) of the face's stream."""
+        return torch.rand(count, generator=self.rng, dtype=torch.float64).to(self.y.device)
