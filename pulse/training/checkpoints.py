@@ -109,7 +109,7 @@ def load(
         learner.load_tensors(tensors)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise PulseError(
-            f"{name} is no whole checkpoint of a training ({str(error):.200}); remove it, and the "
+            f"{name} is no whole checkpoint of a training ({error!s:.200}); remove it, and the "
             "one before it is taken"
         ) from error
     learner.settings = replace(settings, **(changes or {}))  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -25,4 +25,4 @@ def why_not_compiled(device: torch.device) -> str | None:
 
 def compiled(function: Function, *, is_wanted: bool) -> Function:
     """A function compiled for each shape that it meets; itself where that is not wanted."""
-    return torch.compile(function, dynamic=False) if is_wanted else function
+    return cast(Function, torch.compile(function, dynamic=False)) if is_wanted else function

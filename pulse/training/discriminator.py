@@ -1,4 +1,4 @@
-"""The projected discriminator (Sauer et al. 2021): small heads on mixed features of a frozen eye."""
+"""The projected discriminator (Sauer et al. 2021): small heads on mixed, frozen features."""
 
 from __future__ import annotations
 

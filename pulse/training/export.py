@@ -37,7 +37,12 @@ class Card:
 
 
 def export(
-    learner: Learner, target: Path, card: Card, measures: Mapping[str, object], *, half: bool = False
+    learner: Learner,
+    target: Path,
+    card: Card,
+    measures: Mapping[str, object],
+    *,
+    half: bool = False,
 ) -> None:
     """Write the averaged weights as safetensors, with the model card in the metadata.
 

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulse.generators.stylegan2 import StyleGAN2
 from pulse.search.precision import feature_dtype
 from pulse.training.compiling import compiled
 from pulse.training.discriminator import Discriminator
@@ -127,9 +126,7 @@ class Learner:
                 f"the resolution is {resolution}, expected {self.settings.network.resolution}, "
                 "that of the run so far, or more"
             )
-        network = replace(
-            self.settings.network, resolution=resolution, encoder_px=self.encoder.px
-        )
+        network = replace(self.settings.network, resolution=resolution, encoder_px=self.encoder.px)
         self.settings = replace(self.settings, network=network)
         rng = stream(self.settings.seed, "growth", self.progress.images)
         self.G = trainable(grown_state(self.G.state_dict(), network, rng)).to(self.device)

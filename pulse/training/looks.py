@@ -77,12 +77,11 @@ class Looks:
         return torch.cat(drawn)
 
     def features_of(self, learner: Learner, x: Tensor) -> Tensor:
-        """Averaged deepest features (N, 320) of pictures x (N, 3, R, R), as they are saved: 8 bits."""
+        """Averaged deepest features (N, 320) of pictures x (N, 3, R, R), rounded to 8 bits."""
         x = x.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
         with learner.autocast():
-            return torch.cat([
-                pooled(learner.frozen_look(some.to(learner.device))).cpu() for some in x.split(BATCH)
-            ])  # fmt: skip
+            batches = [x[i : i + BATCH].to(learner.device) for i in range(0, len(x), BATCH)]
+            return torch.cat([pooled(learner.frozen_look(batch)).cpu() for batch in batches])
 
     def measure(self, learner: Learner) -> Measures:
         """Measure samples against the data."""
@@ -107,11 +106,13 @@ class Looks:
         x = self.pictures.take(places)
         with learner.autocast():
             G = learner.ema
-            z = learner.encoder.latents(*learner.encoder(x.to(learner.device)))
+            mean, log_variance = learner.encoder(x.to(learner.device))
+            z = learner.encoder.latents(mean, log_variance)
             again = G.synthesis(G.broadcast(G.mapping(z)), G.zero_noise()).float().cpu()
         first = samples[:COLUMNS]
         _, neighbours = nearest(self.features_of(learner, first), self.real)
-        rows = [*samples.split(COLUMNS), x, again, first, self.pictures.take(neighbours.tolist())]
+        rows = [samples[i : i + COLUMNS] for i in range(0, len(samples), COLUMNS)]
+        rows += [x, again, first, self.pictures.take(neighbours.tolist())]
         return torch.cat([torch.cat(list(_filled(row)), dim=2) for row in rows], dim=1)
 
 

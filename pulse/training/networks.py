@@ -24,7 +24,10 @@ def new_state(settings: NetworkSettings, rng: torch.Generator) -> dict[str, Tens
     for i in range(settings.mapping_layers):
         in_features = settings.z_dim if i == 0 else settings.w_dim
         weight = torch.randn(settings.w_dim, in_features, generator=rng) / MAPPING_LR_MULTIPLIER
-        state |= {f"mapping.fc{i}.weight": weight, f"mapping.fc{i}.bias": weight.new_zeros(len(weight))}
+        state |= {
+            f"mapping.fc{i}.weight": weight,
+            f"mapping.fc{i}.bias": weight.new_zeros(len(weight)),
+        }
     for size in settings.sizes:
         state |= _new_block(settings, size, rng)
     return state
@@ -40,7 +43,9 @@ def _new_block(settings: NetworkSettings, size: int, rng: torch.Generator) -> di
 
     def add_affine(name: str, in_channels: int) -> None:
         weight = torch.randn(in_channels, settings.w_dim, generator=rng)
-        state.update({f"{name}.affine.weight": weight, f"{name}.affine.bias": torch.ones(in_channels)})
+        state.update(
+            {f"{name}.affine.weight": weight, f"{name}.affine.bias": torch.ones(in_channels)}
+        )
 
     def add_conv(name: str, in_channels: int) -> None:
         add_affine(name, in_channels)

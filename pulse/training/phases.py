@@ -19,7 +19,7 @@ from pulse.training.settings import LossWeights
 from pulse.training.whitening import aggregate_moments, whiten
 
 Losses = dict[str, float]
-KL_RATE = 0.02  # how fast the weight of the divergence follows, a step
+KL_RATE = 0.05  # how fast the weight of the divergence follows, a step
 KL_WEIGHT_RANGE = (1e-6, 1.0)
 POSTERIOR_BATCH = 64
 
@@ -32,7 +32,7 @@ def step(learner: Learner, pictures: Pictures) -> Losses:
     """
     is_vae = learner.progress.phase == "vae"
     losses = (autoencode if is_vae else compete)(learner, pictures)
-    values = {name: float(value) for name, value in losses.items()}
+    values = {name: float(value.detach()) for name, value in losses.items()}
     if not all(torch.tensor(list(values.values())).isfinite()):
         raise FloatingPointError(f"the losses are {values} after {learner.progress.images} images")
     learner.progress.images += learner.settings.batch_size
@@ -60,9 +60,7 @@ def autoencode(learner: Learner, pictures: Pictures) -> dict[str, Tensor]:
     kl = divergence(mean, log_variance)
     outside = outside_loss(drawn)
     loss = losses["reconstruction"] + progress.kl_weight * kl + settings.weights.outside * outside
-    learner.optimizer.zero_grad()
-    loss.backward()
-    learner.optimizer.step()
+    descend(loss, learner.optimizer)
     excess = min(1.0, float(kl.detach()) / settings.kl_nats - 1)
     low, high = KL_WEIGHT_RANGE
     progress.kl_weight = min(high, max(low, progress.kl_weight * (1 + KL_RATE * excess)))
@@ -76,14 +74,16 @@ def compete(learner: Learner, pictures: Pictures) -> dict[str, Tensor]:
     pictures of the data, which are compared with them.
     """
     settings, progress = learner.settings, learner.progress
-    B, R, rng = settings.batch_size, settings.num_reconstructed, learner.stream("compete")
-    x = pictures.draw(B + R, rng, mirror=settings.mirror).to(learner.device)
-    noise_maps = draw_noise(learner.G.noise_sizes, B + R, rng, learner.device)
-    z = torch.randn(B + R, learner.G.z_dim, generator=rng).to(learner.device)
+    B, rng = settings.batch_size, learner.stream("compete")
+    total = B + settings.num_reconstructed
+    x = pictures.draw(total, rng, mirror=settings.mirror).to(learner.device)
+    noise_maps = draw_noise(learner.G.noise_sizes, total, rng, learner.device)
+    z = torch.randn(total, learner.G.z_dim, generator=rng).to(learner.device)
     with learner.autocast():
         known = learner.frozen_look(torch.cat([augment(x[:B], rng), x[B:]]))
         with torch.no_grad():
-            codes = learner.encoder.latents(*learner.encoder(x[B:]), z[B:])
+            mean, log_variance = learner.encoder(x[B:])
+            codes = learner.encoder.latents(mean, log_variance, z[B:])
         # through the generator's own mapping, so that a sample can be what a code is
         drawn = learner.draw(learner.G.mapping(torch.cat([z[:B], codes])), noise_maps)
         seen = learner.look(torch.cat([augment(drawn[:B], rng), drawn[B:]]))
@@ -101,10 +101,15 @@ def compete(learner: Learner, pictures: Pictures) -> dict[str, Tensor]:
     weights = settings.weights
     loss = weights.adversarial * progress.adversarial * g_loss
     loss = loss + weights.reconstruction * losses["reconstruction"] + weights.outside * outside
-    learner.optimizer.zero_grad()
-    loss.backward()
-    learner.optimizer.step()
+    descend(loss, learner.optimizer)
     return losses | {"discriminator": d_loss, "generator": g_loss, "outside": outside}
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take one step of an optimizer down a loss."""
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
 
 
 def judge(learner: Learner, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
@@ -114,9 +119,7 @@ def judge(learner: Learner, real: Sequence[Tensor], fake: Sequence[Tensor]) -> T
     both = [torch.cat([r, f.detach()]) for r, f in zip(real, fake, strict=True)]
     judgements = learner.discriminator(both)
     loss = discriminator_loss([j[:B] for j in judgements], [j[B:] for j in judgements])
-    learner.discriminator_optimizer.zero_grad()
-    loss.backward()
-    learner.discriminator_optimizer.step()
+    descend(loss, learner.discriminator_optimizer)
     heads.requires_grad_(False)
     return loss
 
@@ -170,6 +173,8 @@ def whiten_posterior(learner: Learner, pictures: Pictures) -> Tensor:
     places = [m[i % len(m)] for m in pictures.members.values() for i in range(largest)]
     for start in range(0, len(places), POSTERIOR_BATCH):
         x = pictures.take(places[start : start + POSTERIOR_BATCH]).to(learner.device)
-        rows += [learner.encoder(x)] + ([learner.encoder(x.flip(3))] if learner.settings.mirror else [])
+        rows += [learner.encoder(x)] + (
+            [learner.encoder(x.flip(3))] if learner.settings.mirror else []
+        )
     mappings = (learner.G.mapping, learner.ema.mapping)
     return whiten(mappings, learner.encoder, aggregate_moments(rows))

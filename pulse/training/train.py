@@ -108,6 +108,7 @@ class Training:
         self.log = TrainingLog(folder)
         self.looks = Looks(learner, pictures)
         self.measures: dict[str, object] = {}
+        self.looked_at: int | None = None
         self.meter = Meter()
 
     def run(self, limits: Limits, stop: Stop | None = None) -> None:
@@ -120,6 +121,8 @@ class Training:
         learner, every = self.learner, self.learner.settings.every
         began = time.monotonic()
         self._record("settings", learner.numbers()["settings"])
+        if learner.progress.phase == "adversarial" and self._is_unguarded():
+            self.check()
         self.meter = Meter()
         while (
             stop.signal is None
@@ -134,9 +137,13 @@ class Training:
                 self.check()
         if stop.signal is not None:
             self.tell(f"signal {stop.signal}: writing a checkpoint")
-        elif not _crosses(learner.progress.images - 1, learner.progress.images, every):
+        elif self.looked_at != learner.progress.images:
             self.look()
         self.tell(f"kept {save_latest(learner, self.checkpoints).name}")
+
+    def _is_unguarded(self) -> bool:
+        """Whether there is nothing to turn back to: after growing, or in a new folder."""
+        return not self.learner.progress.lowest or not good_checkpoints(self.checkpoints)
 
     def _step(self) -> None:
         progress = self.learner.progress
@@ -202,6 +209,7 @@ class Training:
         self.measures = self.looks.measure(self.learner).as_record()
         self._record("look", {**as_record(look), **self.measures})
         write_sheet(self.folder / f"samples-{images:09}.png", self.looks.sheet(self.learner))
+        self.looked_at = images
         recall = self.measures["recall"]
         self.tell(
             f"{images:,} images: Fréchet distance {self.measures['frechet_distance']}, recall "
@@ -215,7 +223,9 @@ class Training:
         record = self.meter.take(self.learner.settings.batch_size)
         self._record("losses", {"phase": self.learner.progress.phase, **record})
         losses = ", ".join(f"{name} {value}" for name, value in record.items())
-        self.tell(f"{self.learner.progress.images:,} images, {self.learner.progress.phase}: {losses}")
+        self.tell(
+            f"{self.learner.progress.images:,} images, {self.learner.progress.phase}: {losses}"
+        )
 
     def _record(self, event: str, record: dict[str, object]) -> None:
         self.log.write(event, self.learner.progress.images, record)

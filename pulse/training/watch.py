@@ -51,11 +51,10 @@ class Look:
 
 @torch.no_grad()
 def look_at(learner: Learner, pictures: Pictures) -> Look:
-    """Look at fixed pictures and samples, through the weights that are trained, not their average."""
+    """Look at fixed pictures and samples through the trained weights; their average lags behind."""
     places = pictures.fixed(FIXED_OF_A_GROUP)
-    losses = torch.cat([
-        _losses_of(learner, pictures, places[i : i + BATCH], i) for i in range(0, len(places), BATCH)
-    ])  # fmt: skip
+    starts = range(0, len(places), BATCH)
+    losses = torch.cat([_losses_of(learner, pictures, places[i : i + BATCH], i) for i in starts])
     groups = [pictures.groups[place] for place in places]
     by_group = {
         group: float(losses[[i for i, g in enumerate(groups) if g == group]].mean())
@@ -67,7 +66,7 @@ def look_at(learner: Learner, pictures: Pictures) -> Look:
     with learner.autocast():
         samples = [
             learner.G.synthesis(learner.G.broadcast(learner.G.mapping(some)), noise).float()
-            for some in z.split(BATCH)
+            for some in torch.split(z, BATCH)
         ]
     data = torch.cat([lightness(pictures.take(few)) for few in _balanced(pictures)])
     return Look(by_group, quantiles(torch.cat([lightness(x) for x in samples])), quantiles(data))
@@ -79,7 +78,8 @@ def _losses_of(learner: Learner, pictures: Pictures, places: Sequence[int], firs
     x = pictures.take(places).to(learner.device)
     eps = torch.randn(len(x), learner.G.z_dim, generator=rng).to(learner.device)
     with learner.autocast():
-        z = learner.encoder.latents(*learner.encoder(x), eps)
+        mean, log_variance = learner.encoder(x)
+        z = learner.encoder.latents(mean, log_variance, eps)
         w = learner.G.mapping(z)
         drawn = learner.G.synthesis(learner.G.broadcast(w), learner.G.zero_noise()).float()
         seen, wanted = learner.look(drawn), learner.look(x)
