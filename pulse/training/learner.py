@@ -215,10 +215,14 @@ class Learner:
         for name, module in self.modules.items():
             module.load_state_dict(tables[name])
         for name, optimizer in self.optimizers.items():
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             moments: dict[int, dict[str, Tensor]] = {}
             for key, tensor in tables.get(name, {}).items():
                 index, kind = key.split("/")
-                moments.setdefault(int(index), {})[kind] = tensor.clone()
+                like = parameters[int(index)] if tensor.ndim else tensor
+                # the fused optimizer takes moments to lie in memory as their parameters do
+                moment = torch.empty_like(like, requires_grad=False).copy_(tensor)
+                moments.setdefault(int(index), {})[kind] = moment
             optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         self.set_rates()
 
