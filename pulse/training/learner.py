@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,17 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pulse.generators.stylegan2 import StyleGAN2
 from pulse.search.precision import feature_dtype
 from pulse.training.compiling import compiled
 from pulse.training.discriminator import Discriminator
 from pulse.training.features import FeatureNetwork
 from pulse.training.networks import Encoder, grown_state, new_state, trainable
-from pulse.training.randomness import stream
+from pulse.training.randomness import draw_noise, stream
 from pulse.training.settings import TrainingSettings
 
 Phase = Literal["vae", "adversarial"]
 BETAS = {"vae": (0.9, 0.99), "adversarial": (0.0, 0.99)}
 FIRST_KL_WEIGHT = 1e-3
+# Two gradients in bfloat16 that differ by rounding have a cosine above 0.999.
+SAME_DIRECTION = 0.99
+RunBlock = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 @dataclass
@@ -49,6 +53,19 @@ class Progress:
     in_a_row: int = 0
     lowest: dict[str, float] = field(default_factory=dict)
     nearest: list[float] = field(default_factory=list)
+
+
+def draw_by_blocks(
+    G: StyleGAN2, blocks: Sequence[RunBlock], w: Tensor, noise_maps: Sequence[Tensor]
+) -> Tensor:
+    """Pictures (B, 3, R, R) from styles w (B, D), each block of the generator run as given."""
+    ws, x, rgb, i = G.broadcast(w), None, None, 0
+    for block, run in zip(G.synthesis.blocks, blocks, strict=True):
+        n = len(block.convs)
+        x, rgb = run(x, rgb, ws[:, i : i + n + 1], noise_maps[i : i + n])
+        i += n
+    assert rgb is not None
+    return rgb.float()
 
 
 class Learner:
@@ -87,7 +104,10 @@ class Learner:
 
     def _bind(self) -> None:
         """Set up what refers to the generator and the phase."""
-        self._synthesis = compiled(self.G.synthesis.forward, is_wanted=self.compile_)
+        # compiled for a CPU in bfloat16, gradients are NaN and no faster (PyTorch 2.14, measured)
+        is_wanted = self.compile_ and (self.device.type == "cuda" or not self._is_mixed())
+        blocks = self.G.synthesis.blocks
+        self._blocks = [compiled(block.forward, is_wanted=is_wanted) for block in blocks]
         is_vae = self.progress.phase == "vae"
         self.encoder.requires_grad_(is_vae)
         groups = [list(self.G.synthesis.parameters()), list(self.G.mapping.parameters())]
@@ -135,13 +155,45 @@ class Learner:
         self.progress.lowest, self.progress.nearest = {}, []
         self._bind()
 
+    def check_compiled(self) -> str | None:
+        """Why the compiled blocks cannot be trusted, in words; None where they can, or are none.
+
+        The gradient of one batch is compared with that of the blocks as they are; where it is
+        another, they are used as they are from here on.
+        """
+        eager = [block.forward for block in self.G.synthesis.blocks]
+        if self._blocks == eager:
+            return None
+        a, b = self._gradient_through(eager), self._gradient_through(self._blocks)
+        likeness = float(F.cosine_similarity(a, b, dim=0))
+        if likeness > SAME_DIRECTION:
+            return None
+        self._blocks = eager
+        return f"compiled blocks give another gradient, of cosine {likeness:.3g} with the true one"
+
+    def _gradient_through(self, blocks: Sequence[RunBlock]) -> Tensor:
+        """The gradient of all weights, flat, of a loss of one batch as the phase has them."""
+        settings = self.settings
+        B = settings.batch_size
+        B += settings.num_reconstructed if self.progress.phase == "adversarial" else 0
+        rng = stream(settings.seed, "check", 0)
+        w = self.G.mapping(torch.randn(B, self.G.z_dim, generator=rng).to(self.device))
+        noise_maps = draw_noise(self.G.noise_sizes, B, rng, self.device)
+        with self.autocast():
+            x = draw_by_blocks(self.G, blocks, w, noise_maps)
+        wanted = torch.randn(x.shape, generator=rng).to(self.device)
+        parameters = list(self.G.parameters())
+        gradients = torch.autograd.grad((x - wanted).square().mean(), parameters)
+        return torch.cat([gradient.flatten() for gradient in gradients])
+
     def autocast(self) -> torch.autocast:
         """Features in bfloat16 where the device is faster with it."""
-        kind = self.device.type
-        if kind == "cuda":
-            return torch.autocast(kind, torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
-        is_mixed = feature_dtype("auto", self.device) == torch.bfloat16
-        return torch.autocast(kind, torch.bfloat16, enabled=is_mixed)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_mixed())
+
+    def _is_mixed(self) -> bool:
+        if self.device.type == "cuda":
+            return torch.cuda.is_bf16_supported()
+        return feature_dtype("auto", self.device) == torch.bfloat16
 
     def stream(self, purpose: str) -> torch.Generator:
         """The random stream for a purpose at this place of the training."""
@@ -149,8 +201,11 @@ class Learner:
         return stream(self.settings.seed, purpose, progress.images, progress.attempt)
 
     def draw(self, w: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
-        """Pictures (B, 3, R, R) in about [-1, 1] from styles w (B, D), with a gradient."""
-        return self._synthesis(self.G.broadcast(w), noise_maps).float()
+        """Pictures (B, 3, R, R) in about [-1, 1] from styles w (B, D), with a gradient.
+
+        What the generator's synthesis network does, through compiled blocks where there are some.
+        """
+        return draw_by_blocks(self.G, self._blocks, w, noise_maps)
 
     def look(self, x: Tensor) -> list[Tensor]:
         """Features of pictures x (B, 3, R, R) at four scales, with a gradient."""

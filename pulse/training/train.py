@@ -121,6 +121,8 @@ class Training:
         learner, every = self.learner, self.learner.settings.every
         began = time.monotonic()
         self._record("settings", learner.numbers()["settings"])
+        if reason := learner.check_compiled():
+            self.tell(f"without compiled blocks: {reason}")
         if learner.progress.phase == "adversarial" and self._is_unguarded():
             self.check()
         self.meter = Meter()

@@ -63,7 +63,13 @@ def small():
     """Settings of a training that takes seconds."""
     network = NetworkSettings(resolution=PX, z_dim=32, w_dim=32, mapping_layers=2, channel_max=24)
     return TrainingSettings(
-        network=network, batch_size=8, vae_images=96, kl_nats=30, every=64, metric_samples=64, keep=2,
+        network=network,
+        batch_size=8,
+        vae_images=96,
+        kl_nats=30,
+        every=64,
+        metric_samples=64,
+        keep=2,
         feature_px=32,
     )
 

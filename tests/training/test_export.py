@@ -55,7 +55,11 @@ def test_weights_info_shows_the_card(learner, tmp_path):
     export(learner, path, Card("64 drawn faces", "CC0"), MEASURES)
     result = CliRunner().invoke(main, ["weights", "info", str(path), "--json"])
     shown = json.loads(result.stdout)
-    assert (shown["data"], shown["licence"], shown["images seen"]) == ("64 drawn faces", "CC0", "136")
+    assert (shown["data"], shown["licence"], shown["images seen"]) == (
+        "64 drawn faces",
+        "CC0",
+        "136",
+    )
     assert json.loads(shown["measures"]) == MEASURES
     assert shown["resolution"] == 32
     assert len(shown["trained"]) == len("2026-01-01")
