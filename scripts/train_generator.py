@@ -22,7 +22,7 @@ from pulse.errors import PulseError
 from pulse.memory import keep_freed_memory
 from pulse.pretrained import choose_device
 from pulse.settings import FaceSettings
-from pulse.training.checkpoints import good_checkpoints, load, newest
+from pulse.training.checkpoints import load, newest
 from pulse.training.compiling import why_not_compiled
 from pulse.training.data import load_pictures
 from pulse.training.export import Card, export
@@ -106,7 +106,7 @@ def align_first(folder: Path, out: Path, size: int) -> Path:
 def train(options: argparse.Namespace) -> int:
     """Do what the options say; the exit status."""
     out = options.out or options.resume
-    if options.resume is None and good_checkpoints(out / "checkpoints"):
+    if options.resume is None and any((out / "checkpoints").glob("*.safetensors")):
         raise PulseError(
             f"there is a run in {out}; --resume {out} goes on, or choose another --out"
         )
