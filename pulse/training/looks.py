@@ -107,7 +107,10 @@ class Looks:
         with learner.autocast():
             G = learner.ema
             mean, log_variance = learner.encoder(x.to(learner.device))
-            z = learner.encoder.latents(mean, log_variance)
+            # drawn, not their means, which are short and would be stretched by the mapping network
+            rng = stream(learner.settings.seed, "reconstructed", 0)
+            eps = torch.randn(mean.shape, generator=rng).to(learner.device)
+            z = learner.encoder.latents(mean, log_variance, eps)
             again = G.synthesis(G.broadcast(G.mapping(z)), G.zero_noise()).float().cpu()
         first = samples[:COLUMNS]
         _, neighbours = nearest(self.features_of(learner, first), self.real)

@@ -139,9 +139,9 @@ class Encoder(nn.Module):
         mean, log_variance = self.head(self.layers(x).flatten(1)).float().chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
-    def latents(self, mean: Tensor, log_variance: Tensor, eps: Tensor | None = None) -> Tensor:
-        """Latents z (B, z_dim) as the generator takes them: drawn with eps, else the means."""
-        z = mean if eps is None else mean + (log_variance / 2).exp() * eps
+    def latents(self, mean: Tensor, log_variance: Tensor, eps: Tensor) -> Tensor:
+        """Latents z (B, z_dim) as the generator takes them, drawn with eps (B, z_dim) ~ N(0, I)."""
+        z = mean + (log_variance / 2).exp() * eps
         return (z - self.center) @ self.whitening.T
 
 
