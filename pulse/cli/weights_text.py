@@ -20,6 +20,11 @@ from pulse.generators.base import Generator
 from pulse.pretrained import SMALLEST_BANK, bank_of, choose_class, choose_device, head_of, prior_of
 from pulse.settings import EMBEDDED
 
+# Fields of a model card as `scripts/train_generator.py` writes them, and how they are called.
+CARD = {
+    "data": "data", "images seen": "images_seen", "trained": "trained", "measures": "measures",
+}  # fmt: skip
+CARD_LENGTH = 1000
 COLUMNS = ("name", "architecture", "resolution", "licence", "size", "present", "address")
 
 
@@ -85,6 +90,16 @@ def describe(source: str, loaded: Loaded) -> dict[str, Any]:
         "licence": printable(licence_of(source, loaded) or "unknown; ask those who made it"),
         "converted from": _origin(loaded.metadata) or "nothing stated",
         "sha256": loaded.sha256,
+        **_card(loaded.metadata),
+    }
+
+
+def _card(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What the maker of a generator and its training said about it; only what they said."""
+    return {
+        name: printable(metadata[key], longest=CARD_LENGTH)
+        for name, key in CARD.items()
+        if key in metadata
     }
 
 

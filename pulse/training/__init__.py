@@ -1,0 +1,1 @@
+"""Training a generator from a folder of pictures."""
