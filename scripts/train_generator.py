@@ -31,7 +31,7 @@ from pulse.training.learner import Learner
 from pulse.training.settings import NetworkSettings, TrainingSettings
 from pulse.training.train import Limits, Training, stop_on_signals
 
-ALIGNED = "aligned"
+ALIGNED_PX = 256  # so that a run which grows need not align again
 CHANGEABLE = ("batch_size", "vae_images", "kl_nats", "step_size", "mapping_rate", "every", "keep",
               "feature_px", "metric_samples", "mirror", "seed")  # fmt: skip
 SIZES = ("channel_base", "channel_max", "z_dim", "w_dim")
@@ -96,11 +96,13 @@ def make_learner(options: argparse.Namespace) -> Learner:
 
 def align_first(folder: Path, out: Path, size: int) -> Path:
     """Cut the largest face out of every photograph; those without one are said."""
+    size = max(size, ALIGNED_PX)
+    aligned = out / f"aligned-{size}"
     settings = FaceSettings(align="always", faces="largest")
-    for line in align_pictures([folder], out / ALIGNED, size, settings, overwrite=False):
+    for line in align_pictures([folder], aligned, size, settings, overwrite=False):
         if line.is_failure:
             print(line.text, file=sys.stderr)
-    return out / ALIGNED
+    return aligned
 
 
 def train(options: argparse.Namespace) -> int:

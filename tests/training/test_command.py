@@ -30,7 +30,7 @@ def run(*arguments):
 
 def test_sigterm_leaves_a_whole_checkpoint_and_the_run_goes_on(faces, features, tmp_path):
     out, exported = tmp_path / "run", tmp_path / "mine.safetensors"
-    arguments = command(faces, "--out", out, *SMALL, "--every", 320)
+    arguments = command(faces, "--out", out, *SMALL, "--every", 320, "--minutes", 1)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         lines = []
         for line in process.stdout:
@@ -77,5 +77,5 @@ def test_photographs_are_aligned_first(drawn_scene, tmp_path):
     """One scene of two faces; the largest is cut out, and one picture is too few."""
     result = run(drawn_scene.parent, "--out", tmp_path / "run", "--align", *SMALL)
     assert result.returncode == 1
-    assert "aligned has 1 pictures, too few to train on" in result.stderr
-    assert (tmp_path / "run" / "aligned" / "scene.png").exists()
+    assert "aligned-256 has 1 pictures, too few to train on" in result.stderr
+    assert (tmp_path / "run" / "aligned-256" / "scene.png").exists()

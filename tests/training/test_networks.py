@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pulse.training.augment import augment, translate
+from pulse.training.augment import augment, cut_out, translate
 from pulse.training.compiling import why_not_compiled
 from pulse.training.discriminator import Discriminator, NormalizedConv, discriminator_loss
 from pulse.training.learner import Learner
@@ -91,6 +91,15 @@ def test_a_translation_moves_whole_pixels_up_to_an_eighth():
     assert y.sum((1, 2, 3)).tolist() == [3.0] * 64
     assert moves.min() == -4
     assert moves.max() == 4
+
+
+def test_a_hole_is_a_square_anywhere():
+    holes = cut_out(torch.ones(64, 3, 32, 32), stream(0, "test", 0))[:, 0] == 0  # (64, 32, 32)
+    rows, columns = holes.any(2), holes.any(1)  # (64, 32)
+    assert torch.equal(holes, rows[:, :, None] & columns[:, None, :])
+    assert rows.sum(1).max() == columns.sum(1).max() == 16
+    assert not torch.equal(rows, columns)
+    assert holes.any(0).all()
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
