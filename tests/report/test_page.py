@@ -100,7 +100,7 @@ def test_names_cannot_break_out_of_the_data(run, out):
 
 def test_the_page_does_not_depend_on_the_course_of_the_run(run, tmp_path):
     """Another order of the records and other times, the same page."""
-    first, second = run(to=tmp_path / "one"), run(to=tmp_path / "two", batch_size=4)
+    first, second = run(to=tmp_path / "one"), run(to=tmp_path / "two")
     journal = second / "journal.jsonl"
     lines = [json.loads(line) | {"seconds": 99.0} for line in journal.read_text().splitlines()]
     journal.write_text("".join(f"{json.dumps(line)}\n" for line in reversed(lines)))
