@@ -165,8 +165,13 @@ class ToRGB(nn.Module):
         styles = self.affine(w) * self.weight_gain  # (B, I)
         # three outputs: cheaper to scale the few weights than all activations
         weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
-        rgb = (weight @ x.flatten(2)).to(w.dtype)  # (B, 3, HW); colours are summed in single
-        return clamped(rgb.unflatten(2, x.shape[2:]) + self.bias[:, None, None], self.clamp)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            # pixels as rows, so that the gradient has channels last too
+            rgb = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT  # (B, 3, HW)
+        else:
+            rgb = weight @ x.flatten(2)
+        rgb = rgb.to(w.dtype).unflatten(2, x.shape[2:])  # colours are summed in single
+        return clamped(rgb + self.bias[:, None, None], self.clamp)
 
 
 class Shortcut(nn.Module):
