@@ -5,11 +5,11 @@
 FOLDER holds photographs of people who agreed to be looked for: they are brought to 16 px, searched
 for, and compared with what was found. Both searches stop at the tolerance; the published one
 follows its loss without the clamp there, or it would never get below. It is run twice: "published"
-as its authors' code runs, with contiguous features and the C library's own ways with memory, and
-"published here" as `--preset pulse` does, with all that is faster here. Prints a table and writes
-JSON. Seconds are wall time divided by the candidates that reached the tolerance, those of the
-others charged to them; `cpu` is the processor's time alone, which other work on the machine
-disturbs less.
+as its authors' code runs, with contiguous features, weights scaled anew in each step and the C
+library's own ways with memory, and "published here" as `--preset pulse` does, with all that is
+faster here. Prints a table and writes JSON. Seconds are wall time divided by the candidates that
+reached the tolerance, those of the others charged to them; `cpu` is the processor's time alone,
+which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 import pulse
 from pulse.candidates import Candidate, Job
@@ -181,6 +182,16 @@ def error_over_time(curves: Sequence[Sequence[tuple[float, float]]]) -> list[flo
     ]
 
 
+def scale_anew(network: nn.Module) -> list[RemovableHandle]:
+    """Let layers forget their scaled weights before each use, until the hooks are removed."""
+
+    def forget(layer: nn.Module, _inputs: object) -> None:
+        layer.kept.forget()
+
+    layers = [layer for layer in network.modules() if hasattr(layer, "kept")]
+    return [layer.register_forward_pre_hook(forget) for layer in layers]
+
+
 def compare(args: argparse.Namespace) -> dict[str, dict[str, object]]:
     """Every figure of both methods."""
     generator = pulse.load_generator(args.generator, device=args.device)
@@ -188,9 +199,12 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, object]]:
     faces = load_faces(args.folder, generator.network.resolution, args.faces)
     results: dict[str, dict[str, object]] = {}
     generator.network.to(memory_format=torch.contiguous_format)
+    hooks = scale_anew(generator.network)
     for name, search in METHODS.items():
         if name == "published here":
             generator.network.to(memory_format=torch.channels_last)
+            for hook in hooks:
+                hook.remove()
             keep_freed_memory()
         run(generator, replace(search, steps=2), [Job(faces[0], 1)] * 2, 2)  # warm-up
         figures: dict[str, object] = {"settings": asdict(search)}

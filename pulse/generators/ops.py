@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LEAKY_SLOPE = 0.2
 
@@ -45,6 +45,28 @@ def is_half(x: Tensor) -> bool:
 def at_least_single(x: Tensor) -> Tensor:
     """Bring x to single precision, unless its own is higher."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Kept:
+    """What a layer makes of its weights, kept while they are frozen: much of the cost of a step."""
+
+    def __init__(self) -> None:
+        self._made: tuple[object, tuple[Tensor, ...]] | None = None
+
+    def of(
+        self, weights: tuple[Tensor, ...], kind: object, make: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What `make` makes of weights, anew where they or the kind are others than last time."""
+        if any(weight.requires_grad for weight in weights):  # it carries the graph of one step
+            return make()
+        made_for = (kind, [(w.device, w.dtype, w.data_ptr(), w._version) for w in weights])
+        if self._made is None or self._made[0] != made_for:
+            self._made = (made_for, make())
+        return self._made[1]
+
+    def forget(self) -> None:
+        """Make it anew the next time."""
+        self._made = None
 
 
 def times_rows(x: Tensor, matrix: Tensor) -> Tensor:
@@ -94,10 +116,22 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features))
         self.weight_gain = gain * lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
+        self.kept = Kept()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in_features) to (B, out_features)."""
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.linear(x, *self.scaled(x))
+
+    def scaled(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Weight and bias as x meets them."""
+        dtype = feature_dtype(x)
+
+        def scale() -> tuple[Tensor, ...]:
+            with without_autocast(x):
+                weight, bias = self.weight * self.weight_gain, self.bias * self.bias_gain
+                return weight.to(dtype), bias.to(dtype)
+
+        return self.kept.of((self.weight, self.bias), dtype, scale)
 
 
 class StyleDense(Dense):
@@ -107,7 +141,8 @@ class StyleDense(Dense):
         """Map x (B, in_features) to (B, out_features)."""
         if torch.is_autocast_enabled(x.device.type):
             return super().forward(x)
-        return times_rows(x, self.weight * self.weight_gain) + self.bias * self.bias_gain
+        weight, bias = self.scaled(x)
+        return times_rows(x, weight) + bias
 
 
 def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:

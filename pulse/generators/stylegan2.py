@@ -23,6 +23,7 @@ from pulse.generators.constants import Constants, given
 from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
 from pulse.generators.ops import (
     LEAKY_SLOPE,
+    Kept,
     StyleDense,
     at_least_single,
     block_sizes,
@@ -57,7 +58,7 @@ class StyledConv(nn.Module):
         self.affine = StyleDense(w_dim, in_channels)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.empty(out_channels))
-        self._made: tuple[object, tuple[Tensor, Tensor]] | None = None  # see `weight_for`
+        self.kept = Kept()
         if has_noise:
             self.noise_strength = nn.Parameter(torch.empty([]))
             self.register_buffer("noise_const", torch.empty(size, size))
@@ -78,24 +79,19 @@ class StyledConv(nn.Module):
             x = x.add_((noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype))
         return clamped(F.leaky_relu_(x, LEAKY_SLOPE), self.clamp)
 
-    def weight_for(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def weight_for(self, x: Tensor) -> tuple[Tensor, ...]:
         """The weight as features like x meet it, and what demodulation needs of it.
-
-        Both are kept while the weight is frozen: at small batches, making them costs a seventh of a
-        step of the search.
 
         Returns:
             weight (O, I, 3, 3), and the sums of its squares over the kernel (O, I).
         """
-        weight, dtype, half = self.weight, feature_dtype(x), is_half(x)
-        if weight.requires_grad:  # what is made carries the graph of one step
+        dtype, half = feature_dtype(x), is_half(x)
+
+        def make() -> tuple[Tensor, ...]:
             with without_autocast(x):
-                return made_weight(weight, dtype, is_in_range=half)
-        made_for = (dtype, half, weight.device, weight.dtype, weight.data_ptr(), weight._version)
-        if self._made is None or self._made[0] != made_for:
-            with without_autocast(x):
-                self._made = (made_for, made_weight(weight, dtype, is_in_range=half))
-        return self._made[1]
+                return made_weight(self.weight, dtype, is_in_range=half)
+
+        return self.kept.of((self.weight,), (dtype, half), make)
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""
