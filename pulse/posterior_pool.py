@@ -26,11 +26,11 @@ from pulse.search.slots import Progress, round_to_8_bits
 from pulse.search.start import Start
 from pulse.search.surrogate import HEAD_PX, model_of
 from pulse.search.together import Together, noise_maps_of
-from pulse.settings import LEAST_SIGMA, UpscaleSettings
+from pulse.settings import UpscaleSettings, least_sigma
 
 FACES_AT_ONCE = 4  # whose particles share batches
 FEW_ANCESTORS = 2  # draws of the prior that all explorers descend from
-FEW_ACCEPTED = 0.1  # of the generator's moves
+FEW_ACCEPTED = 0.05  # of the generator's moves
 SAMPLER = SamplerSettings()
 
 
@@ -155,7 +155,8 @@ class PosteriorPool:
         """The sampler of a face, with a random stream that follows from it."""
         face, search = opened.face, self.settings.search
         rng = rng_for(self.settings.seed, face.picture, face.number, -1 - opened.block)
-        sigma = LEAST_SIGMA if search.sigma is None else search.sigma
+        h, w = face.low_res.shape[1:]
+        sigma = least_sigma((h, w)) if search.sigma is None else search.sigma
         y = face.low_res.flatten().to(self.generator.device)
         return Sampler(self._model(face), y, sigma, rng, SAMPLER, is_estimated=search.sigma is None)
 

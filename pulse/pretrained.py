@@ -318,4 +318,5 @@ def _keep(path: Path, tensors: dict[str, Tensor], about: dict[str, str] | None =
     """Write to the cache; one that cannot be written costs seconds, not the pictures."""
     with suppress(PulseError):
         make_folder(path.parent)
-        write_bytes_atomically(path, save(tensors, about))
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_bytes_atomically(path, save(contiguous, about))

@@ -37,10 +37,18 @@ PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 PickName = Literal["best", "all"]
 PICKS: tuple[PickName, ...] = get_args(PickName)
 
-# Least standard deviation of the misfit, pixels in [0, 1]: about what portraits have that the
-# embedded generator cannot draw exactly (docs/posterior.md). Rounding to 8 bits is 0.0011.
-LEAST_SIGMA = 0.05
+# Above the misfit of every portrait measured at 16 px (docs/posterior.md); 8 bits round by 0.0011.
+SIGMA_AT_16_PX = 0.1
 MOST_SCALE = 16  # times the photograph's size that a pasted picture may have
+
+
+def least_sigma(size: tuple[int, int]) -> float:
+    """The least misfit that is assumed of pictures of size (h, w), pixels in [0, 1].
+
+    It follows the square root of the number of pixels: a mean over several of them is trusted as
+    far in pictures of any size.
+    """
+    return SIGMA_AT_16_PX * math.sqrt(size[0] * size[1]) / 16
 
 
 def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -121,7 +129,7 @@ class SearchSettings:
             "auto" for mixed where the processor has instructions for it. Pictures and errors are of
             single precision always.
         sigma: of the method "posterior", the standard deviation of the misfit, pixels in [0, 1];
-            None has it estimated for each picture, `LEAST_SIGMA` at least.
+            None has it estimated for each picture, `least_sigma` at least.
         refine: whether samples of the posterior are searched on from until the tolerance is met.
     """
 

@@ -73,7 +73,9 @@ def test_every_job_has_its_sample_whatever_else_is_asked_for(generator, image):
         assert torch.equal(alone.image, found[i].image)
     told = found[0].posterior
     assert told.sigma == 0.1
-    assert told.drawn == 8 * (2 + 3)
+    # few, all, and the moves: at least those after the handing over
+    assert told.drawn >= 8 + 32 + 8 * 3
+    assert told.drawn % 8 == 0
     assert found[0].origin.settings["posterior"]["acceptance"] == told.acceptance
     assert found[0].origin.settings["search"]["refine"] is False
     assert found[0].steps == 0

@@ -4,7 +4,13 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from pulse.settings import FaceSettings, LossWeights, SearchSettings, UpscaleSettings
+from pulse.settings import (
+    FaceSettings,
+    LossWeights,
+    SearchSettings,
+    UpscaleSettings,
+    least_sigma,
+)
 
 
 def test_loss_weights_are_read_and_written():
@@ -60,3 +66,10 @@ def test_values_out_of_range_say_got_and_expected(make, message):
 def test_settings_are_frozen():
     with pytest.raises(FrozenInstanceError):
         SearchSettings().steps = 5
+
+
+def test_the_least_misfit_of_a_mean_is_the_same_in_pictures_of_any_size():
+    # four pixels of 16 px are one of 8 px: their mean has half the deviation
+    assert least_sigma((16, 16)) == 0.1
+    assert least_sigma((8, 8)) == 0.05
+    assert least_sigma((4, 16)) == least_sigma((8, 8))

@@ -28,7 +28,7 @@ from pulse.search.posterior import Sampler, SamplerSettings
 from pulse.search.rng import rng_for
 from pulse.search.surrogate import model_of
 from pulse.search.together import Together, sample_face
-from pulse.settings import MethodName, SearchSettings, UpscaleSettings
+from pulse.settings import SIGMA_AT_16_PX, MethodName, SearchSettings, UpscaleSettings
 
 BATCH_SIZE = 16
 PROJECTIONS = 2
@@ -52,7 +52,7 @@ class CalibrationSettings:
     draws: int = 200
     answers: int = 31
     low_res: int = 16
-    sigma: float = 0.05
+    sigma: float = SIGMA_AT_16_PX
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from pulse.audit.labels import Labels, read_labels
 from pulse.cli.options import Where
 from pulse.cli.upscale import load
 from pulse.errors import PulseError
-from pulse.settings import UpscaleSettings
+from pulse.settings import UpscaleSettings, least_sigma
 
 if TYPE_CHECKING:
     from pulse.audit.alone import Alone
@@ -91,6 +91,7 @@ def run_calibration(
     from pulse.audit.calibration import CalibrationSettings
     from pulse.cli.audit_text import calibrate, table
 
+    low_res = method.face.low_res or DEFAULT_LOW_RES_PX
     source = click.get_current_context().get_parameter_source
     is_given = {name: source(name) != ParameterSource.DEFAULT for name in ("method", "candidates")}
     by = method.search.method if is_given["method"] else "posterior"
@@ -98,8 +99,8 @@ def run_calibration(
         by,
         draws,
         method.candidates if is_given["candidates"] else CalibrationSettings.answers,
-        method.face.low_res or DEFAULT_LOW_RES_PX,
-        method.search.sigma or CalibrationSettings.sigma,
+        low_res,
+        method.search.sigma or least_sigma((low_res, low_res)),
         method.seed,
     )
     if study.answers > CalibrationSettings.answers:

@@ -150,17 +150,17 @@ def ess_share(log_weights: Tensor) -> float:
     return float(1 / (len(w) * w.square().sum()))
 
 
-def systematic(weights: Tensor, rng: torch.Generator) -> Tensor:
-    """Resample: each of N particles on average N w times, by one random number (Kitagawa 1996).
+def systematic(weights: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Resample: each particle on average count w times, by one random number (Kitagawa 1996).
 
     Args:
         weights: (N,) float64, of sum 1.
+        count: of particles then.
         rng: on the CPU.
 
     Returns:
-        (N,) indices in order.
+        (count,) indices in order.
     """
-    count = len(weights)
     u = torch.rand(1, generator=rng, dtype=torch.float64)
     places = ((torch.arange(count) + u) / count).to(weights.device)
-    return torch.searchsorted(weights.cumsum(0), places).clamp(max=count - 1)
+    return torch.searchsorted(weights.cumsum(0), places).clamp(max=len(weights) - 1)

@@ -8,20 +8,21 @@ Jasra 2006):
 1. A surrogate s(z) of A(G(x)) takes many of them from a large sigma down to the one asked for, with
    its own error added: y - s(z) ~ N(0, sigma^2 I + R). Where sigma is not known, the way ends where
    the evidence p(y | sigma) is highest.
-2. The generator draws a few, and the surrogate's mean error there is taken out of it.
-3. These few go over to the generator, l_k = (1 - t) l_surrogate + t l. Where sigma is not known, it
-   becomes the root mean square of the residuals (expectation maximisation).
+2. The generator draws a few, and the surrogate's mean error there is taken out of it: the guide.
+3. The generator draws many of them, of which a few go over to it, l_k = (1 - t) l_guide + t l, and
+   move on. Where sigma is not known, it becomes the root mean square of the residuals (expectation
+   maximisation).
 
-Between neighbours particles are weighted by exp(l_k+1 - l_k), as far as half of them stay
-effective, resampled (systematically, Kitagawa 1996), and moved by Metropolis-Hastings:
+Between neighbours particles are weighted by exp(l_k+1 - l_k), as far as a share of them stays
+effective, and resampled (systematically, Kitagawa 1996). Then they are moved:
 
-    x' = x + (1 - rho) C (g(x) - x) + (1 - rho^2)^1/2 C^1/2 N(0, I),   C = (I + H)^-1
-
-with g the gradient of l_k and H the mean of its Gauss-Newton matrix: always accepted for a linear
-s, and for H = 0 the preconditioned Crank-Nicolson Langevin move (Cotter et al. 2013). g takes the
-residual from the generator and the Jacobian from the surrogate: a move costs one drawing and no
-gradient of the generator, and accepting it by l_k makes it right whatever the surrogate (as
-Christen & Fox 2005).
+- on the surrogate by Hamiltonian walks (Beskos et al. 2011) around the reference N(0, C),
+  C = (I + H)^-1, with H the mean Gauss-Newton matrix of -l_k: rotations of z and its velocity, and
+  kicks by C (g - z) + z, g the gradient of l_k, which are constant where s is linear;
+- on the generator by delayed acceptance (Christen & Fox 2005): a walk on the guide proposes x', and
+  (l_k - l_guide)(x') - (l_k - l_guide)(x) decides. A move costs one drawing and no gradient of the
+  generator, and is right whatever the surrogate. Noise maps move by preconditioned Crank-Nicolson
+  steps (Cotter et al. 2013).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ from pulse.search.particles import (
 from pulse.shapes import check_shape
 
 SIGMA_START = 10.0  # pixels in [0, 1]: so large that the first step keeps every particle
-ESS_SHARE = 0.3  # of the particles that stays effective in a step
+ESS_SHARE = 0.3  # of the explorers that stays effective in a step
+FEW_ESS_SHARE, MOVES_A_STEP = 0.5, 2  # of the particles, and moves between two steps
+HANDED_OVER = 8  # explorers that the generator draws for each particle, to choose from
 BISECTIONS = 12  # of the way to the next target: to 1/4096
 PROBES = 768  # random directions that H is estimated from
 ACCEPTANCE, MOST_ANGLE = 0.7, math.pi / 3  # that walks aim at, and the largest turn of a step
@@ -97,12 +100,12 @@ class SamplerSettings:
     Attributes:
         explorers: particles on the surrogate.
         particles: those of them that go over to the generator, and are its samples in the end.
-        moves: that each of these takes there.
+        moves: that each of these takes there, once there.
     """
 
-    explorers: int = 256
+    explorers: int = 1024
     particles: int = 32
-    moves: int = 10
+    moves: int = 24
 
     def __post_init__(self) -> None:
         if not self.explorers >= self.particles >= 2 or self.moves < 1:
@@ -118,7 +121,7 @@ class Diagnostics:
         steps: temperature steps.
         ess: the least effective sample size after one, as a share of the particles.
         ancestors: draws of the prior that the surrogate's particles descend from.
-        acceptance: mean share of the generator's moves that were accepted.
+        acceptance: mean share of the particles that a move of the generator took elsewhere.
         unmoved: particles that the generator never moved.
         log_evidence: log p(y | sigma) by the surrogate.
         drawn: pictures that the generator drew.
@@ -187,11 +190,12 @@ class Sampler:
     def run(self) -> Sampling:
         """The way from the prior to samples."""
         x, now = self._explore()
-        few = yield from self._drawn_few(x)
+        few = yield from self._drawn_few(x, self.settings.particles)
         x, guide = self._bridge(x, now, self._corrected(few))
         self.told.ancestors = len(torch.unique(x.ancestors))
         C = self._preconditioner(x, guide)
-        x = yield from self._drawn_few(x)
+        x = yield from self._drawn_few(x, HANDED_OVER * self.settings.particles)
+        x = yield from self._handed_over(x, guide, C)
         start = x.z
         for _ in range(self.settings.moves):
             if self.is_estimated:
@@ -240,9 +244,9 @@ class Sampler:
 
     # 2. and 3. the generator
 
-    def _drawn_few(self, x: Particles) -> Asking:
-        """A few of the particles, drawn by the generator with noise maps of their own."""
-        few = torch.randperm(len(x), generator=self.rng)[: self.settings.particles]
+    def _drawn_few(self, x: Particles, count: int) -> Asking:
+        """Some of the particles, drawn by the generator with noise maps of their own."""
+        few = torch.randperm(len(x), generator=self.rng)[:count]
         x = x.rows(few.to(x.z.device))
         noise = self._normal(len(x), self.model.noise_values)
         return replace(x, noise=noise, drawn=(yield from self._drawn(x.z, noise)))
@@ -260,6 +264,18 @@ class Sampler:
         variances = torch.full_like(self.y, self.told.sigma**2)
         return Target(((1.0, Likelihood(self.y, variances, True)),))
 
+    def _handed_over(self, x: Particles, guide: Target, C: Preconditioner) -> Asking:
+        """From the guide to the generator, and from many particles to few."""
+        goal, count = self._exact(), self.settings.particles
+        x, t = self._resampled(x, guide, lambda t: guide.towards(goal, t), count / len(x), count)
+        while t < 1:
+            now, here = guide.towards(goal, t), t
+            for _ in range(MOVES_A_STEP):
+                x = yield from self._moved(x, now, guide, C)
+            x, step = self._resampled(x, now, lambda t: now.towards(goal, t), FEW_ESS_SHARE)  # noqa: B023
+            t = 1.0 if step == 1 else here + step * (1 - here)
+        return x
+
     def _bridge(self, x: Particles, start: Target, goal: Target) -> tuple[Particles, Target]:
         """From one target of the surrogate to another, by as many steps as it takes."""
         now, t = start, 0.0
@@ -273,27 +289,36 @@ class Sampler:
     # weights
 
     def _resampled(
-        self, x: Particles, now: Target, at: Callable[[float], Target]
-    ) -> tuple[Particles, float]:
-        """Go along a path as far as half the particles stay effective, and resample.
+        self, x: Particles, now: Target, at: Callable[[float], Target],
+        share: float = ESS_SHARE, count: int | None = None,
+    ) -> tuple[Particles, float]:  # fmt: skip
+        """Go along a path as far as enough particles stay effective, and resample.
+
+        Args:
+            x: the particles.
+            now: their target.
+            at: the path's targets, from 0 to 1.
+            share: of the particles that stays effective.
+            count: of the particles then; None for as many as before.
 
         Returns:
             The particles, of equal weight again, and how far they went, in (0, 1].
         """
         before = now.log(x)
         t, step = 1.0, 1.0
-        if ess_share(at(1.0).log(x) - before) < ESS_SHARE:
+        if ess_share(at(1.0).log(x) - before) < share:
             t = 0.0
             for _ in range(BISECTIONS):
                 step /= 2
-                if ess_share(at(t + step).log(x) - before) >= ESS_SHARE:
+                if ess_share(at(t + step).log(x) - before) >= share:
                     t += step
             t = t or step
         log_weights = at(t).log(x) - before
-        self.told.ess = min(self.told.ess, ess_share(log_weights))
+        count = count or len(x)
+        self.told.ess = min(self.told.ess, ess_share(log_weights) * len(x) / count)
         self.told.log_evidence += (log_weights.logsumexp(0) - math.log(len(x))).item()
         self.told.steps += 1
-        return x.rows(systematic(log_weights.softmax(0), self.rng)), t
+        return x.rows(systematic(log_weights.softmax(0), count, self.rng)), t
 
     # moves
 
@@ -329,8 +354,10 @@ class Sampler:
         # the walk is reversible for the guide and the prior: what is left is how targets differ
         log_ratio = target.log(other) - guide.log(other) - target.log(x) + guide.log(x)
         accepted = self._uniform(len(x)).log() < log_ratio
-        self.walk = adapted(self.walk, accepted, DELAYED_ACCEPTANCE, LONGEST_WALK)
-        self.accepted.append(accepted.double().mean().item())
+        walked = (other.z != x.z).any(1)  # the rest only changes its noise maps
+        if walked.any():
+            self.walk = adapted(self.walk, accepted[walked], DELAYED_ACCEPTANCE, LONGEST_WALK)
+        self.accepted.append((accepted & walked).double().mean().item())
         return x.replaced(accepted, other)
 
     def _preconditioner(self, x: Particles, target: Target) -> Preconditioner:

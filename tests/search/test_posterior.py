@@ -240,7 +240,7 @@ def test_systematic_resampling_takes_each_as_often_as_its_weight_says():
     weights = torch.tensor([0.5, 0.05, 0.25, 0.2], dtype=torch.float64)
     counts = torch.zeros(4)
     for seed in range(500):
-        index = systematic(weights, rng_of(seed))
+        index = systematic(weights, 4, rng_of(seed))
         counts += torch.bincount(index, minlength=4)
     # the count of each is within 1 of its mean, so that 500 of them have a deviation below 0.5 / 22
     assert torch.allclose(counts / 500, 4 * weights.float(), atol=0.1)
@@ -281,3 +281,14 @@ def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="y has shape"):
         Sampler(model, torch.zeros(P + 1), 1, rng_of(0), SETTINGS)
     assert Diagnostics(0.1).drawn == 0
+
+
+def test_the_handing_over_weighs_particles_by_the_generator():
+    """Before the moves have had time to: by the surrogate, twice as sure, they lie too close."""
+    J = linear()
+    y = J @ torch.randn(Z, generator=rng_of(1)) + SIGMA * torch.randn(P, generator=rng_of(2))
+    z = linear_samples(1.4 * J, J, y, 0.02, settings=SamplerSettings(4096, 512, 1))
+    mean, covariance = exact(J, y)
+    scale = torch.linalg.inv(torch.linalg.cholesky(covariance)).T
+    # a mean of 2048 Z squares, at least half of them independent: a deviation of 0.03
+    assert ((z - mean) @ scale).square().mean().item() == pytest.approx(1, abs=0.1)
