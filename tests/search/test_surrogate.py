@@ -51,7 +51,8 @@ def test_the_model_is_the_head_downscaled_along_its_axes(embedded, px):
         pictures = generator.head(prior.from_w(G.mapping(z)))
         small = pictures if px == 16 else Downscale((16, 16), (px, px))(pictures)
         seen = model.surrogate(z) @ model.axes.T
-    assert torch.allclose(seen, small.flatten(1), atol=1e-4)
+    # bfloat16 keeps 8 bits, 4e-3 for one rounding, through seven layers whose roundings are random
+    assert torch.allclose(seen, small.flatten(1), atol=1e-2)
     assert model.variances.min() > 0
     # its errors are those of the bank, on average over values
     assert 0.5e-4 < model.variances.mean() < 4e-4
