@@ -14,7 +14,7 @@ from pulse.faces.prepare import Face
 from pulse.images import Origin, to_image, write_picture
 from pulse.images.credentials import Sign
 from pulse.pretrained import Pretrained
-from pulse.search.posterior import Diagnostics
+from pulse.search.sampling import Diagnostics
 from pulse.search.start import Start
 from pulse.settings import NOTHING_KEPT, KeepSettings, UpscaleSettings
 

@@ -155,7 +155,7 @@ class SearchPool:
     def _operator(self, job: Job) -> Downscale:
         """The downscale operator to the size of a job's face."""
         G = self.generator.network
-        size = (job.face.low_res.shape[1], job.face.low_res.shape[2])
+        size = job.face.low_res_size
         if size not in self._operators:
             resolution = (G.resolution, G.resolution)
             self._operators[size] = Downscale(

@@ -20,8 +20,9 @@ from pulse.faces.prepare import Face
 from pulse.pool import SearchPool, possible
 from pulse.pretrained import Pretrained
 from pulse.search.losses import mean_squared
-from pulse.search.posterior import Diagnostics, Model, Posterior, Sampler, SamplerSettings
+from pulse.search.posterior import Sampler
 from pulse.search.rng import rng_for
+from pulse.search.sampling import Diagnostics, Model, Posterior, SamplerSettings
 from pulse.search.slots import Progress, round_to_8_bits
 from pulse.search.start import Start
 from pulse.search.surrogate import HEAD_PX, model_of
@@ -155,8 +156,7 @@ class PosteriorPool:
         """The sampler of a face, with a random stream that follows from it."""
         face, search = opened.face, self.settings.search
         rng = rng_for(self.settings.seed, face.picture, face.number, -1 - opened.block)
-        h, w = face.low_res.shape[1:]
-        sigma = least_sigma((h, w)) if search.sigma is None else search.sigma
+        sigma = least_sigma(face.low_res_size) if search.sigma is None else search.sigma
         y = face.low_res.flatten().to(self.generator.device)
         return Sampler(self._model(face), y, sigma, rng, SAMPLER, is_estimated=search.sigma is None)
 
@@ -218,7 +218,7 @@ class PosteriorPool:
 
     def _model(self, face: Face) -> Model:
         """What the sampler knows of pictures of a face's size."""
-        size = (face.low_res.shape[1], face.low_res.shape[2])
+        size = face.low_res_size
         if size not in self._models:
             generator = self.generator
             assert generator.bank is not None
@@ -231,9 +231,10 @@ class PosteriorPool:
     def _operator(self, face: Face) -> Downscale:
         """The downscale operator to a face's size."""
         G = self.generator.network
-        size = (face.low_res.shape[1], face.low_res.shape[2])
         resolution = (G.resolution, G.resolution)
-        return Downscale(resolution, size, self.settings.face.kernel, self.generator.device)
+        return Downscale(
+            resolution, face.low_res_size, self.settings.face.kernel, self.generator.device
+        )
 
 
 def pool_for(
@@ -274,7 +275,7 @@ def _check_size(face: Face) -> None:
     Raises:
         PulseError: naming the size and what to do.
     """
-    h, w = face.low_res.shape[1:]
+    h, w = face.low_res_size
     if max(h, w) > HEAD_PX:
         raise PulseError(
             f"the method 'posterior' takes faces of {HEAD_PX} px at most, not {w} x {h}; reduce "

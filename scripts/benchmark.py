@@ -34,6 +34,7 @@ from torch.utils.hooks import RemovableHandle
 import pulse
 from pulse.candidates import Candidate, Job
 from pulse.faces.prepare import Face, prepare_faces
+from pulse.generators.ops import Kept
 from pulse.images import read_picture, to_tensor
 from pulse.memory import keep_freed_memory
 from pulse.pool import SearchPool
@@ -186,7 +187,7 @@ def scale_anew(network: nn.Module) -> list[RemovableHandle]:
     """Let layers forget their scaled weights before each use, until the hooks are removed."""
 
     def forget(layer: nn.Module, _inputs: object) -> None:
-        layer.kept.forget()
+        layer.kept = Kept()
 
     layers = [layer for layer in network.modules() if hasattr(layer, "kept")]
     return [layer.register_forward_pre_hook(forget) for layer in layers]

@@ -3,10 +3,10 @@
     python scripts/step_cost.py [--repeats 3] [--out step_cost.json]
 
 Networks of full size with random weights, one picture, a target of 32 px. "published" is the
-descent as its authors' code runs: single precision, contiguous features, the C library's own ways
-with memory. "coarse" is a step on the head that `--method posterior` explores with: a gradient of
-the misfit at 16 px by the style, without the generator. Each measurement is a process of its own,
-for its peak of memory to be its own.
+descent as its authors' code runs: single precision, contiguous features, weights scaled anew in
+each step, the C library's own ways with memory. "coarse" is a step on the head that `--method
+posterior` explores with: a gradient of the misfit at 16 px by the style, without the generator.
+Each measurement is a process of its own, for its peak of memory to be its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from benchmark import scale_anew
 from torch import Tensor
 
 from pulse.downscale import Downscale
@@ -142,6 +143,7 @@ def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:
     prior = LatentPrior(torch.zeros(512), torch.ones(512))
     rng = torch.Generator().manual_seed(0)
     if method == "published":
+        scale_anew(G)
         search: SlotSearch = Descent(G, prior, PUBLISHED, 1)
     else:
         keep_freed_memory()

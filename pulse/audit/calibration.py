@@ -24,18 +24,19 @@ from pulse.faces.prepare import Face
 from pulse.files import write_text_atomically
 from pulse.pool import SearchPool
 from pulse.pretrained import Pretrained
-from pulse.search.posterior import Sampler, SamplerSettings
+from pulse.search.posterior import Sampler
 from pulse.search.rng import rng_for
+from pulse.search.sampling import SamplerSettings
 from pulse.search.surrogate import model_of
 from pulse.search.together import Together, sample_face
-from pulse.settings import SIGMA_AT_16_PX, MethodName, SearchSettings, UpscaleSettings
+from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 
 BATCH_SIZE = 16
 PROJECTIONS = 2
 SAMPLER = SamplerSettings()  # as `pulse upscale` has it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationSettings:
     """What is drawn.
 
@@ -52,7 +53,7 @@ class CalibrationSettings:
     draws: int = 200
     answers: int = 31
     low_res: int = 16
-    sigma: float = SIGMA_AT_16_PX
+    sigma: float
     seed: int = 0
 
     def __post_init__(self) -> None:

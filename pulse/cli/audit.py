@@ -96,12 +96,12 @@ def run_calibration(
     is_given = {name: source(name) != ParameterSource.DEFAULT for name in ("method", "candidates")}
     by = method.search.method if is_given["method"] else "posterior"
     study = CalibrationSettings(
-        by,
-        draws,
-        method.candidates if is_given["candidates"] else CalibrationSettings.answers,
-        low_res,
-        method.search.sigma or least_sigma((low_res, low_res)),
-        method.seed,
+        method=by,
+        draws=draws,
+        answers=method.candidates if is_given["candidates"] else CalibrationSettings.answers,
+        low_res=low_res,
+        sigma=method.search.sigma or least_sigma((low_res, low_res)),
+        seed=method.seed,
     )
     if study.answers > CalibrationSettings.answers:
         raise click.UsageError(f"--calibration takes -n {CalibrationSettings.answers} at most")

@@ -46,6 +46,11 @@ class Face:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def low_res_size(self) -> tuple[int, int]:
+        """(h, w) of the low-resolution picture."""
+        return self.low_res.shape[1], self.low_res.shape[2]
+
 
 def prepare_faces(picture: Picture, resolution: int, settings: FaceSettings) -> list[Face]:
     """Find the faces of a picture and bring them to low resolution.

@@ -64,10 +64,6 @@ class Kept:
             self._made = (made_for, make())
         return self._made[1]
 
-    def forget(self) -> None:
-        """Make it anew the next time."""
-        self._made = None
-
 
 def times_rows(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiply x (B, I) by the rows of a matrix (O, I): (B, O).
@@ -78,6 +74,16 @@ def times_rows(x: Tensor, matrix: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return x @ matrix.T
     return (x[:, None] * matrix).sum(2)
+
+
+def convolve_pixels(x: Tensor, weight: Tensor) -> Tensor:
+    """Map pixels of x (B, I, H, W) by a matrix of each picture (B, O, I): (B, O, H, W)."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # pixels as rows, so that the gradient has channels last too
+        y = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT  # (B, O, HW)
+    else:
+        y = weight @ x.flatten(2)
+    return y.reshape(*y.shape[:2], *x.shape[2:])
 
 
 def upsample_filtered(x: Tensor, taps: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from pulse.generators.ops import (
     StyleDense,
     at_least_single,
     block_sizes,
+    convolve_pixels,
     feature_dtype,
     filter_depthwise,
     is_half,
@@ -161,12 +162,7 @@ class ToRGB(nn.Module):
         styles = self.affine(w) * self.weight_gain  # (B, I)
         # three outputs: cheaper to scale the few weights than all activations
         weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
-        if x.is_contiguous(memory_format=torch.channels_last):
-            # pixels as rows, so that the gradient has channels last too
-            rgb = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT  # (B, 3, HW)
-        else:
-            rgb = weight @ x.flatten(2)
-        rgb = rgb.to(w.dtype).unflatten(2, x.shape[2:])  # colours are summed in single
+        rgb = convolve_pixels(x, weight).to(w.dtype)  # (B, 3, H, W); colours are summed in single
         return clamped(rgb + self.bias[:, None, None], self.clamp)
 
 

@@ -23,6 +23,7 @@ from pulse.generators.mapping import MAPPING_LR_MULTIPLIER, MappingNetwork
 from pulse.generators.ops import (
     StyleDense,
     at_least_single,
+    convolve_pixels,
     load_frozen,
     times_rows,
     without_autocast,
@@ -153,7 +154,7 @@ class ToRGB(nn.Module):
         """Map x (B, I, H, W) with style w (B, D) to (B, 3, H, W)."""
         styles = self.affine(w) * self.weight_gain * self.magnitude_ema.rsqrt()  # (B, I)
         weight = self.weight[None, :, :, 0, 0] * styles[:, None, :]  # (B, 3, I)
-        rgb = (weight @ x.flatten(2)).unflatten(2, x.shape[2:])  # (B, 3, H, W)
+        rgb = convolve_pixels(x, weight)  # (B, 3, H, W)
         return (rgb + self.bias[:, None, None]).clamp(-self.clamp, self.clamp)
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ from pulse.search.particles import (
     squared,
     systematic,
 )
+from pulse.search.sampling import Diagnostics, Draw, Model, Posterior, SamplerSettings
 from pulse.shapes import check_shape
 
 SIGMA_START = 10.0  # pixels in [0, 1]: so large that the first step keeps every particle
@@ -56,105 +57,6 @@ ACCEPTANCE, MOST_ANGLE = 0.7, math.pi / 3  # that walks aim at, and the largest 
 DELAYED_ACCEPTANCE = 0.3  # that the generator's moves aim at
 SHORT_WALK, LONGEST_WALK, MOST_STEPS = 0.8, 1.2, 12  # turns of a walk together, and how many
 NOISE_RHO = 0.95  # correlation of the noise maps before and after a move
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What the sampler asks for: the low-resolution pictures of N latents.
-
-    Attributes:
-        z: (N, z_dim).
-        noise: (N, Q) all noise maps, flattened.
-    """
-
-    z: Tensor
-    noise: Tensor
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the sampler knows of a generator at one size of low-resolution pictures; P = 3 h w.
-
-    Attributes:
-        surrogate: z (N, z_dim) to about what is drawn along the axes, (N, P), differentiable.
-        axes: (P, P) orthonormal directions along which its errors are not correlated.
-        variances: (P,) of its errors along them.
-        z_dim: size of z.
-        noise_values: Q, values in all noise maps.
-    """
-
-    surrogate: Callable[[Tensor], Tensor]
-    axes: Tensor
-    variances: Tensor
-    z_dim: int
-    noise_values: int
-
-    def __post_init__(self) -> None:
-        check_shape("axes", self.axes, len(self.variances), len(self.variances))
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How thorough the sampler is.
-
-    Attributes:
-        explorers: particles on the surrogate.
-        particles: those of them that go over to the generator, and are its samples in the end.
-        moves: that each of these takes there, once there.
-    """
-
-    explorers: int = 1024
-    particles: int = 32
-    moves: int = 24
-
-    def __post_init__(self) -> None:
-        if not self.explorers >= self.particles >= 2 or self.moves < 1:
-            raise ValueError(f"got {self}, expected explorers >= particles >= 2, and moves >= 1")
-
-
-@dataclass
-class Diagnostics:
-    """How a sampler fared.
-
-    Attributes:
-        sigma: standard deviation of the misfit, pixels in [0, 1]: given or estimated.
-        steps: temperature steps.
-        ess: the least effective sample size after one, as a share of the particles.
-        ancestors: draws of the prior that the surrogate's particles descend from.
-        acceptance: mean share of the particles that a move of the generator took elsewhere.
-        unmoved: particles that the generator never moved.
-        log_evidence: log p(y | sigma) by the surrogate.
-        drawn: pictures that the generator drew.
-    """
-
-    sigma: float
-    steps: int = 0
-    ess: float = 1.0
-    ancestors: int = 0
-    acceptance: float = 0.0
-    unmoved: int = 0
-    log_evidence: float = 0.0
-    drawn: int = 0
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Samples of one face, of equal weight and in random order.
-
-    Attributes:
-        z: (N, z_dim).
-        noise: (N, Q) all noise maps, flattened.
-        drawn: (N, P) their low-resolution pictures by the generator.
-        log_likelihood: (N,) of these.
-        diagnostics: how the sampler fared.
-    """
-
-    z: Tensor
-    noise: Tensor
-    drawn: Tensor
-    log_likelihood: Tensor
-    diagnostics: Diagnostics
-
 
 Asking = Generator[Draw, Tensor, Particles]
 Sampling = Generator[Draw, Tensor, Posterior]
@@ -190,11 +92,11 @@ class Sampler:
     def run(self) -> Sampling:
         """The way from the prior to samples."""
         x, now = self._explore()
-        few = yield from self._drawn_few(x, self.settings.particles)
+        few = yield from self._drawn_some(x, self.settings.particles)
         x, guide = self._bridge(x, now, self._corrected(few))
         self.told.ancestors = len(torch.unique(x.ancestors))
         C = self._preconditioner(x, guide)
-        x = yield from self._drawn_few(x, HANDED_OVER * self.settings.particles)
+        x = yield from self._drawn_some(x, HANDED_OVER * self.settings.particles)
         x = yield from self._handed_over(x, guide, C)
         start = x.z
         for _ in range(self.settings.moves):
@@ -244,10 +146,10 @@ class Sampler:
 
     # 2. and 3. the generator
 
-    def _drawn_few(self, x: Particles, count: int) -> Asking:
+    def _drawn_some(self, x: Particles, count: int) -> Asking:
         """Some of the particles, drawn by the generator with noise maps of their own."""
-        few = torch.randperm(len(x), generator=self.rng)[:count]
-        x = x.rows(few.to(x.z.device))
+        rows = torch.randperm(len(x), generator=self.rng)[:count]
+        x = x.rows(rows.to(x.z.device))
         noise = self._normal(len(x), self.model.noise_values)
         return replace(x, noise=noise, drawn=(yield from self._drawn(x.z, noise)))
 

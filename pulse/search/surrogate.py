@@ -18,8 +18,8 @@ from pulse.downscale import Downscale
 from pulse.generators.base import Generator
 from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
-from pulse.search.posterior import Model
 from pulse.search.precision import feature_dtype
+from pulse.search.sampling import Model
 from pulse.search.whitening import resized
 from pulse.shapes import check_shape
 

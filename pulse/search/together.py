@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pulse.downscale import Downscale
 from pulse.generators.base import Generator
-from pulse.search.posterior import Draw, Posterior, Sampling
+from pulse.search.posterior import Sampling
 from pulse.search.precision import feature_dtype
+from pulse.search.sampling import Draw, Posterior
 from pulse.settings import PrecisionName
 
 

@@ -13,7 +13,7 @@ from pulse.audit.calibration import Calibration, CalibrationSettings
 from pulse.audit.quantities import QUANTITIES, ita_of, lab_of, mean_in, quantities_of
 from pulse.cli import main
 from pulse.errors import PulseError
-from pulse.search.posterior import SamplerSettings
+from pulse.search.sampling import SamplerSettings
 
 QUICK = CalibrationSettings(method="mixing", draws=2, answers=3, low_res=4, sigma=0.05)
 
@@ -62,9 +62,9 @@ def test_draws_are_ranked_once_and_a_study_goes_on(small_generator, tmp_path):
 
 def test_without_a_head_there_is_nothing_to_study(small_generator):
     with pytest.raises(PulseError, match="has no mapping network to sample faces from"):
-        Calibration(small_generator, CalibrationSettings())
+        Calibration(small_generator, CalibrationSettings(sigma=0.05))
     with pytest.raises(ValueError, match="expected draws, answers and sigma above 0"):
-        CalibrationSettings(draws=0)
+        CalibrationSettings(draws=0, sigma=0.05)
 
 
 def test_the_command_ranks_tests_and_draws(pulse_home, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pulse.generators.ops import Dense
+from pulse.generators.ops import Dense, Kept
 from pulse.generators.stylegan2 import ToRGB
 
 
@@ -35,7 +35,7 @@ def test_scaled_weights_are_kept_and_made_anew_when_they_change(dense):
         assert torch.allclose(dense(y), by_hand(dense, y), atol=1e-6)
     kept = dense.scaled(y)[0]
     assert dense.scaled(y)[0] is kept
-    dense.kept.forget()
+    dense.kept = Kept()
     assert dense.scaled(y)[0] is not kept
 
 

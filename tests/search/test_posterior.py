@@ -16,7 +16,8 @@ from pulse.search.particles import (
     ess_share,
     systematic,
 )
-from pulse.search.posterior import Diagnostics, Model, Sampler, SamplerSettings
+from pulse.search.posterior import Sampler
+from pulse.search.sampling import Diagnostics, Model, SamplerSettings
 from pulse.search.together import Together, noise_maps_of, sample_face
 
 Z, P = 6, 10

@@ -11,7 +11,8 @@ from pulse.downscale import Downscale
 from pulse.generators.base import Generator
 from pulse.search.descent import Descent
 from pulse.search.latent import SLOPE, LatentPrior
-from pulse.search.posterior import Model, Sampler, SamplerSettings
+from pulse.search.posterior import Sampler
+from pulse.search.sampling import Model, SamplerSettings
 from pulse.search.slots import search_together
 from pulse.search.start import random_start, stack
 from pulse.search.together import Together, sample_face
