@@ -118,16 +118,23 @@ class Preconditioner:
     Attributes:
         axes: (z_dim, z_dim) orthonormal.
         curvatures: (z_dim,) not below 0.
+        matrix: (z_dim, z_dim) C itself.
     """
 
     axes: Tensor
     curvatures: Tensor
+    matrix: Tensor
 
     @classmethod
     def of(cls, H: Tensor) -> Preconditioner:
         """From H (z_dim, z_dim), symmetric."""
         curvatures, axes = torch.linalg.eigh(H)
-        return cls(axes, curvatures.clamp(min=0))
+        curvatures = curvatures.clamp(min=0)
+        return cls(axes, curvatures, (axes / (1 + curvatures)) @ axes.T)
+
+    def times(self, x: Tensor) -> Tensor:
+        """C x for each row of x (N, z_dim)."""
+        return x @ self.matrix
 
     def power(self, x: Tensor, p: float) -> Tensor:
         """C^p x for each row of x (N, z_dim)."""

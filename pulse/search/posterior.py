@@ -52,10 +52,12 @@ ESS_SHARE = 0.3  # of the explorers that stays effective in a step
 FEW_ESS_SHARE, MOVES_A_STEP = 0.5, 2  # of the particles, and moves between two steps
 HANDED_OVER = 8  # explorers that the generator draws for each particle, to choose from
 BISECTIONS = 12  # of the way to the next target: to 1/4096
-PROBES = 768  # random directions that H is estimated from
+PROBES = 512  # random directions that H is estimated from
 ACCEPTANCE, MOST_ANGLE = 0.7, math.pi / 3  # that walks aim at, and the largest turn of a step
 DELAYED_ACCEPTANCE = 0.3  # that the generator's moves aim at
-SHORT_WALK, LONGEST_WALK, MOST_STEPS = 0.8, 1.2, 12  # turns of a walk together, and how many
+WALKS, TURN = 2, 1.6  # of each explorer between two temperatures, and about how far one turns
+LONGEST_WALK, MOST_STEPS = 1.2, 24  # of the generator's, and turns of a walk at most
+FINER = 0.5  # steps of the generator's walks: to draw a walk that the guide refuses is a waste
 NOISE_RHO = 0.95  # correlation of the noise maps before and after a move
 
 Asking = Generator[Draw, Tensor, Particles]
@@ -94,7 +96,6 @@ class Sampler:
         x, now = self._explore()
         few = yield from self._drawn_some(x, self.settings.particles)
         x, guide = self._bridge(x, now, self._corrected(few))
-        self.told.ancestors = len(torch.unique(x.ancestors))
         C = self._preconditioner(x, guide)
         x = yield from self._drawn_some(x, HANDED_OVER * self.settings.particles)
         x = yield from self._handed_over(x, guide, C)
@@ -110,6 +111,7 @@ class Sampler:
     def _posterior(self, x: Particles) -> Posterior:
         """The last particles, in random order."""
         self.told.acceptance = sum(self.accepted) / len(self.accepted)
+        self.told.ancestors = len(torch.unique(x.ancestors))
         x = x.rows(torch.randperm(len(x), generator=self.rng).to(x.z.device))
         log_likelihood = self._exact().log(x)
         return Posterior(x.z, x.noise, x.drawn @ self.model.axes.T, log_likelihood, self.told)
@@ -130,7 +132,7 @@ class Sampler:
             x, t = self._resampled(x, now, lambda t: self._annealed(start ** (1 - t) * goal**t))  # noqa: B023
             sigma = start ** (1 - t) * goal**t if t < 1 else goal
             now = self._annealed(sigma)
-            x = self._walked(x, now, self._preconditioner(x, now))
+            x = self._mixed(x, now)
         self.told.sigma = sigma
         return x, now
 
@@ -185,7 +187,7 @@ class Sampler:
             here = now
             x, t = self._resampled(x, here, lambda t: here.towards(goal, t))  # noqa: B023
             now = here.towards(goal, t)
-            x = self._walked(x, now, self._preconditioner(x, now))
+            x = self._mixed(x, now)
         return x, goal
 
     # weights
@@ -224,18 +226,36 @@ class Sampler:
 
     # moves
 
+    def _mixed(self, x: Particles, target: Target) -> Particles:
+        """Walks enough to forget, within a mode, where the last temperature left the particles."""
+        C = self._preconditioner(x, target)
+        for _ in range(WALKS):
+            x, accepted = self._walked(x, target, C, TURN, self.angle)
+            self.angle = adapted(self.angle, accepted, ACCEPTANCE, MOST_ANGLE)
+        return x
+
     def _walked(
-        self, x: Particles, target: Target, C: Preconditioner, length: float = SHORT_WALK
-    ) -> Particles:
-        """A Hamiltonian move that leaves a target of the surrogate as it is."""
-        angle = self.angle
+        self, x: Particles, target: Target, C: Preconditioner, length: float, angle: float
+    ) -> tuple[Particles, Tensor]:
+        """A Hamiltonian move that leaves a target of the surrogate as it is.
+
+        Args:
+            x: the particles.
+            target: of the surrogate alone.
+            C: the covariance of the reference.
+            length: that the turns add up to, about.
+            angle: of a turn.
+
+        Returns:
+            The particles, and which of them moved (N,).
+        """
         steps = max(1, min(MOST_STEPS, round(length * self._jitter() / angle)))
         start, kick = C.power(self._normal(*x.z.shape), 0.5), math.tan(angle / 2)
         other, v = x, start
         for i in range(steps + 1):
             other, g = self._with_gradient(other, target)
             # two half kicks between turns, one before the first and after the last
-            v = v + kick * (1 + (0 < i < steps)) * (C.power(g - other.z, 1) + other.z)
+            v = v + kick * (1 + (0 < i < steps)) * (C.times(g - other.z) + other.z)
             if i < steps:
                 z = math.cos(angle) * other.z + math.sin(angle) * v
                 v = math.cos(angle) * v - math.sin(angle) * other.z
@@ -245,20 +265,24 @@ class Sampler:
             + squared(C.power(start, -0.5)) - squared(C.power(v, -0.5))
         )  # fmt: skip
         accepted = self._uniform(len(x)).log() < log_ratio
-        self.angle = adapted(angle, accepted, ACCEPTANCE, MOST_ANGLE)
-        return x.replaced(accepted, other)
+        return x.replaced(accepted, other), accepted
 
     def _moved(self, x: Particles, target: Target, guide: Target, C: Preconditioner) -> Asking:
         """A walk on the surrogate, accepted by the generator: it leaves `target` as it is."""
-        other = self._walked(x, guide, C, self.walk)
-        noise = NOISE_RHO * x.noise + (1 - NOISE_RHO**2) ** 0.5 * self._normal(*x.noise.shape)
-        other = replace(other, noise=noise, drawn=(yield from self._drawn(other.z, noise)))
+        other, walked = self._walked(x, guide, C, self.walk, FINER * self.angle)
+        if not walked.any():
+            return x
+        step = self._normal(*x.noise.shape)[walked]
+        noise = NOISE_RHO * x.noise[walked] + (1 - NOISE_RHO**2) ** 0.5 * step
+        drawn = yield from self._drawn(other.z[walked], noise)
+        other = replace(
+            other,
+            noise=x.noise.index_put((walked,), noise), drawn=x.drawn.index_put((walked,), drawn),
+        )  # fmt: skip
         # the walk is reversible for the guide and the prior: what is left is how targets differ
         log_ratio = target.log(other) - guide.log(other) - target.log(x) + guide.log(x)
         accepted = self._uniform(len(x)).log() < log_ratio
-        walked = (other.z != x.z).any(1)  # the rest only changes its noise maps
-        if walked.any():
-            self.walk = adapted(self.walk, accepted[walked], DELAYED_ACCEPTANCE, LONGEST_WALK)
+        self.walk = adapted(self.walk, accepted[walked], DELAYED_ACCEPTANCE, LONGEST_WALK)
         self.accepted.append((accepted & walked).double().mean().item())
         return x.replaced(accepted, other)
 

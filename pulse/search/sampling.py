@@ -55,9 +55,9 @@ class SamplerSettings:
         moves: that each of these takes there, once there.
     """
 
-    explorers: int = 1024
+    explorers: int = 256
     particles: int = 32
-    moves: int = 24
+    moves: int = 16
 
     def __post_init__(self) -> None:
         if not self.explorers >= self.particles >= 2 or self.moves < 1:
@@ -72,7 +72,7 @@ class Diagnostics:
         sigma: standard deviation of the misfit, pixels in [0, 1]: given or estimated.
         steps: temperature steps, on the surrogate and on the way to the generator.
         ess: the least effective sample size after one, as a share of the particles.
-        ancestors: draws of the prior that the surrogate's particles descend from.
+        ancestors: draws of the prior that the samples descend from.
         acceptance: mean share of the particles that a move of the generator took elsewhere.
         unmoved: particles that the generator never moved.
         log_evidence: log p(y | sigma), from the weights of all steps.

@@ -151,8 +151,7 @@ def test_walks_with_long_steps_leave_a_bent_target_as_it_is():
     target = sampler._annealed(sigma)
     C = sampler._preconditioner(x, target)
     for _ in range(30):
-        sampler.angle = 1.0
-        x = sampler._walked(x, target, C, length=1.5)
+        x, _ = sampler._walked(x, target, C, length=1.5, angle=1.0)
     assert (x.z != z).any(1).float().mean() > 0.3  # and they do go somewhere
     # the share beyond a place, against its chance: 4 standard errors of 40,000 draws
     for place in (-3.5, -3.0, -2.5, -2.0, -0.6, 0.0, 0.3, 0.6):
