@@ -30,6 +30,7 @@ from pulse.search.together import Together, noise_maps_of
 from pulse.settings import UpscaleSettings, least_sigma
 
 FACES_AT_ONCE = 4  # whose particles share batches
+DRAWN_AT_ONCE = 4  # pictures drawn in the memory of one search, which keeps a graph of its own
 FEW_ANCESTORS = 2  # draws of the prior that all explorers descend from
 FEW_ACCEPTED = 0.05  # of the generator's moves
 SAMPLER = SamplerSettings()
@@ -58,7 +59,7 @@ class PosteriorPool:
     Args:
         generator: from `load_generator`, with bank and head.
         settings: of the method.
-        batch_size: pictures drawn at a time.
+        batch_size: searches at a time, of those that refine; more pictures are drawn at a time.
         on_step: called after each step.
 
     Raises:
@@ -84,7 +85,8 @@ class PosteriorPool:
             )
         self.generator, self.settings, self.batch_size = generator, settings, batch_size
         self.on_step = on_step
-        self._together = Together(generator.network, batch_size, settings.search.precision)
+        drawn = min(DRAWN_AT_ONCE * batch_size, SAMPLER.particles)
+        self._together = Together(generator.network, drawn, settings.search.precision)
         # the search that refines; its own pool, whose slots are free for each sample
         search = replace(settings.search, method="mixing", sigma=None)
         self._refining = SearchPool(

@@ -73,13 +73,21 @@ def test_every_job_has_its_sample_whatever_else_is_asked_for(generator, image):
         assert torch.equal(alone.image, found[i].image)
     told = found[0].posterior
     assert told.sigma == 0.1
-    tempering = told.drawn - 8 * (1 + 3) - 32  # besides the few, the moves, and all explorers
-    assert tempering >= 0
-    assert tempering % (2 * 8) == 0  # two moves a step
     assert found[0].origin.settings["posterior"]["acceptance"] == told.acceptance
     assert found[0].origin.settings["search"]["refine"] is False
     assert found[0].steps == 0
     assert found[0].latents is None
+
+
+def test_what_is_drawn_is_counted(generator, image, monkeypatch):
+    pool = PosteriorPool(generator, RAW, 8)
+    drawn = []
+    draw = pool._together.draw
+    monkeypatch.setattr(pool._together, "draw", lambda z, n: drawn.append(len(z)) or draw(z, n))
+    (found,) = answers_of(pool, jobs_of(image, [1]))
+    assert found.posterior.drawn == sum(drawn)
+    assert drawn[:2] == [8, 32]  # the few that the guide is corrected by, and all explorers
+    assert all(0 < rows <= 8 for rows in drawn[2:])  # only those that the guide moved
 
 
 def test_another_seed_gives_other_samples(generator, image):

@@ -31,7 +31,7 @@ from pulse.search.surrogate import model_of
 from pulse.search.together import Together, sample_face
 from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 
-BATCH_SIZE = 16
+BATCH_SIZE = 32
 PROJECTIONS = 2
 SAMPLER = SamplerSettings()  # as `pulse upscale` has it
 
