@@ -31,7 +31,7 @@ from pulse.settings import UpscaleSettings, least_sigma
 
 FACES_AT_ONCE = 4  # whose particles share batches
 DRAWN_AT_ONCE = 4  # pictures drawn in the memory of one search, which keeps a graph of its own
-FEW_ANCESTORS = 2  # draws of the prior that all explorers descend from
+FEW_ANCESTORS = 2  # draws of the prior that the samples descend from
 FEW_ACCEPTED = 0.05  # of the generator's moves
 SAMPLER = SamplerSettings()
 

@@ -85,7 +85,7 @@ def shares(G, y, runs=RUNS):
     found = []
     for seed in range(runs):
         rng = torch.Generator().manual_seed(seed)
-        sampler = Sampler(model, y, SIGMA, rng, SamplerSettings(128, 16, 2))
+        sampler = Sampler(model, y, SIGMA, rng, SamplerSettings(256, 16, 2))
         found.append(is_minority(sample_face(Together(G, 16, "single"), sampler.run(), A).z))
     return torch.stack(found)  # (runs, 16)
 
@@ -96,14 +96,14 @@ def test_the_pattern_vanishes(G):
     assert torch.allclose(A(x).flatten(1), low_res_of(z), atol=2e-3)  # clipped brightness apart
 
 
-@pytest.mark.parametrize("u", [-0.7, 0.4])
+@pytest.mark.parametrize("u", [-1.8, -0.7, 0.4, 1.8])  # at the ends one kind is steeper by far
 def test_samples_come_four_to_one(G, u):
     y = 0.5 + 0.1 * torch.full((3 * LOW_PX**2,), u)
     found = shares(G, y)
     # one sample of each run: binomial (100, 0.2), within its bounds of 99.9 %
     assert 8 <= found[:, 0].sum() <= 34
-    # the 16 of a run hang together: its share has a deviation of 0.14 (measured), the mean of 100
-    # runs one of 0.014
+    # the 16 of a run hang together: its share has a deviation of 0.13 to 0.18 (measured), the mean
+    # of 100 runs one of 0.013 to 0.018
     assert found.float().mean() == pytest.approx(0.2, abs=0.05)
 
 
