@@ -85,7 +85,7 @@ class PosteriorPool:
             )
         self.generator, self.settings, self.batch_size = generator, settings, batch_size
         self.on_step = on_step
-        drawn = min(DRAWN_AT_ONCE * batch_size, SAMPLER.particles)
+        drawn = max(batch_size, min(DRAWN_AT_ONCE * batch_size, SAMPLER.particles))
         self._together = Together(generator.network, drawn, settings.search.precision)
         # the search that refines; its own pool, whose slots are free for each sample
         search = replace(settings.search, method="mixing", sigma=None)

@@ -16,9 +16,8 @@ Jasra 2006):
 Between neighbours particles are weighted by exp(l_k+1 - l_k), as far as a share of them stays
 effective, and resampled (systematically, Kitagawa 1996). Then they are moved:
 
-- on the surrogate by Hamiltonian walks (Beskos et al. 2011) around the reference N(0, C),
-  C = (I + H)^-1, with H the mean Gauss-Newton matrix of -l_k: rotations of z and its velocity, and
-  kicks by C (g - z) + z, g the gradient of l_k, which are constant where s is linear;
+- on the surrogate by Hamiltonian walks (`walks`), long enough to forget, within a mode, where the
+  last temperature left them;
 - on the generator by delayed acceptance (Christen & Fox 2005): a walk on the guide proposes x', and
   (l_k - l_guide)(x') - (l_k - l_guide)(x) decides. A move costs one drawing and no gradient of the
   generator, and is right whatever the surrogate. Noise maps move by preconditioned Crank-Nicolson
@@ -41,10 +40,10 @@ from pulse.search.particles import (
     Target,
     adapted,
     ess_share,
-    squared,
     systematic,
 )
 from pulse.search.sampling import Diagnostics, Draw, Model, Posterior, SamplerSettings
+from pulse.search.walks import Walks
 from pulse.shapes import check_shape
 
 SIGMA_START = 10.0  # pixels in [0, 1]: so large that the first step keeps every particle
@@ -52,11 +51,8 @@ ESS_SHARE = 0.3  # of the explorers that stays effective in a step
 FEW_ESS_SHARE, MOVES_A_STEP = 0.5, 2  # of the particles, and moves between two steps
 HANDED_OVER = 8  # explorers that the generator draws for each particle, to choose from
 BISECTIONS = 12  # of the way to the next target: to 1/4096
-PROBES = 512  # random directions that H is estimated from
-ACCEPTANCE, MOST_ANGLE = 0.7, math.pi / 3  # that walks aim at, and the largest turn of a step
 DELAYED_ACCEPTANCE = 0.3  # that the generator's moves aim at
-WALKS, TURN = 2, 1.6  # of each explorer between two temperatures, and about how far one turns
-LONGEST_WALK, MOST_STEPS = 1.2, 24  # of the generator's, and turns of a walk at most
+LONGEST_WALK = 1.2  # radians that one of the generator's walks turns at most
 FINER = 0.5  # steps of the generator's walks: to draw a walk that the guide refuses is a waste
 NOISE_RHO = 0.95  # correlation of the noise maps before and after a move
 
@@ -87,7 +83,8 @@ class Sampler:
         self.model, self.rng, self.settings = model, rng, settings
         self.y = y @ model.axes  # all pictures are taken along the axes
         self.least_sigma, self.is_estimated = sigma, is_estimated
-        self.angle, self.walk = 0.5, LONGEST_WALK / 2
+        self.walks = Walks(model.surrogate, rng, y.device)
+        self.walk = LONGEST_WALK / 2
         self.accepted: list[float] = []
         self.told = Diagnostics(sigma)
 
@@ -96,7 +93,7 @@ class Sampler:
         x, now = self._explore()
         few = yield from self._drawn_some(x, self.settings.particles)
         x, guide = self._bridge(x, now, self._corrected(few))
-        C = self._preconditioner(x, guide)
+        C = self.walks.preconditioner(x, guide)
         x = yield from self._drawn_some(x, HANDED_OVER * self.settings.particles)
         x = yield from self._handed_over(x, guide, C)
         start = x.z
@@ -121,7 +118,7 @@ class Sampler:
     def _explore(self) -> tuple[Particles, Target]:
         """From draws of the prior to the surrogate's posterior."""
         count, goal = self.settings.explorers, self.told.sigma
-        z = self._normal(count, self.model.z_dim)
+        z = self.walks.normal(count, self.model.z_dim)
         seen = self._seen(z)
         x = Particles(z, z.new_zeros(count, 0), seen, seen, torch.arange(count, device=z.device))
         sigma = max(SIGMA_START, goal)
@@ -132,7 +129,7 @@ class Sampler:
             x, t = self._resampled(x, now, lambda t: self._annealed(start ** (1 - t) * goal**t))  # noqa: B023
             sigma = start ** (1 - t) * goal**t if t < 1 else goal
             now = self._annealed(sigma)
-            x = self._mixed(x, now)
+            x = self.walks.mixed(x, now)
         self.told.sigma = sigma
         return x, now
 
@@ -152,7 +149,7 @@ class Sampler:
         """Some of the particles, drawn by the generator with noise maps of their own."""
         rows = torch.randperm(len(x), generator=self.rng)[:count]
         x = x.rows(rows.to(x.z.device))
-        noise = self._normal(len(x), self.model.noise_values)
+        noise = self.walks.normal(len(x), self.model.noise_values)
         return replace(x, noise=noise, drawn=(yield from self._drawn(x.z, noise)))
 
     def _corrected(self, few: Particles) -> Target:
@@ -187,7 +184,7 @@ class Sampler:
             here = now
             x, t = self._resampled(x, here, lambda t: here.towards(goal, t))  # noqa: B023
             now = here.towards(goal, t)
-            x = self._mixed(x, now)
+            x = self.walks.mixed(x, now)
         return x, goal
 
     # weights
@@ -226,53 +223,13 @@ class Sampler:
 
     # moves
 
-    def _mixed(self, x: Particles, target: Target) -> Particles:
-        """Walks enough to forget, within a mode, where the last temperature left the particles."""
-        C = self._preconditioner(x, target)
-        for _ in range(WALKS):
-            x, accepted = self._walked(x, target, C, TURN, self.angle)
-            self.angle = adapted(self.angle, accepted, ACCEPTANCE, MOST_ANGLE)
-        return x
-
-    def _walked(
-        self, x: Particles, target: Target, C: Preconditioner, length: float, angle: float
-    ) -> tuple[Particles, Tensor]:
-        """A Hamiltonian move that leaves a target of the surrogate as it is.
-
-        Args:
-            x: the particles.
-            target: of the surrogate alone.
-            C: the covariance of the reference.
-            length: that the turns add up to, about.
-            angle: of a turn.
-
-        Returns:
-            The particles, and which of them moved (N,).
-        """
-        steps = max(1, min(MOST_STEPS, round(length * self._jitter() / angle)))
-        start, kick = C.power(self._normal(*x.z.shape), 0.5), math.tan(angle / 2)
-        other, v = x, start
-        for i in range(steps + 1):
-            other, g = self._with_gradient(other, target)
-            # two half kicks between turns, one before the first and after the last
-            v = v + kick * (1 + (0 < i < steps)) * (C.times(g - other.z) + other.z)
-            if i < steps:
-                z = math.cos(angle) * other.z + math.sin(angle) * v
-                v = math.cos(angle) * v - math.sin(angle) * other.z
-                other = replace(other, z=z)
-        log_ratio = target.log(other) - target.log(x) + 0.5 * (
-            squared(x.z) - squared(other.z)
-            + squared(C.power(start, -0.5)) - squared(C.power(v, -0.5))
-        )  # fmt: skip
-        accepted = self._uniform(len(x)).log() < log_ratio
-        return x.replaced(accepted, other), accepted
-
     def _moved(self, x: Particles, target: Target, guide: Target, C: Preconditioner) -> Asking:
         """A walk on the surrogate, accepted by the generator: it leaves `target` as it is."""
-        other, walked = self._walked(x, guide, C, self.walk, FINER * self.angle)
+        other, walked = self.walks.walked(x, guide, C, self.walk, FINER * self.walks.angle)
         if not walked.any():
+            self.accepted.append(0.0)
             return x
-        step = self._normal(*x.noise.shape)[walked]
+        step = self.walks.normal(*x.noise.shape)[walked]
         noise = NOISE_RHO * x.noise[walked] + (1 - NOISE_RHO**2) ** 0.5 * step
         drawn = yield from self._drawn(other.z[walked], noise)
         other = replace(
@@ -281,36 +238,10 @@ class Sampler:
         )  # fmt: skip
         # the walk is reversible for the guide and the prior: what is left is how targets differ
         log_ratio = target.log(other) - guide.log(other) - target.log(x) + guide.log(x)
-        accepted = self._uniform(len(x)).log() < log_ratio
+        accepted = self.walks.uniform(len(x)).log() < log_ratio
         self.walk = adapted(self.walk, accepted[walked], DELAYED_ACCEPTANCE, LONGEST_WALK)
         self.accepted.append((accepted & walked).double().mean().item())
         return x.replaced(accepted, other)
-
-    def _preconditioner(self, x: Particles, target: Target) -> Preconditioner:
-        """C from H = E[J^T W J], with W the precision of the residuals and J the Jacobian of s."""
-        root = target.precision(x).sqrt()
-        probes = torch.cat(
-            [
-                self._pulled(x, lambda x: root * self._normal(*x.seen.shape))[1]
-                for _ in range(-(-PROBES // len(x)))
-            ]
-        )
-        return Preconditioner.of(probes.T @ probes / len(probes))
-
-    def _with_gradient(self, x: Particles, target: Target) -> tuple[Particles, Tensor]:
-        """The particles with the surrogate's pictures, and the gradient of l_k: (N, z_dim)."""
-        return self._pulled(x, target.slope)
-
-    def _pulled(
-        self, x: Particles, by_picture: Callable[[Particles], Tensor]
-    ) -> tuple[Particles, Tensor]:
-        """The particles with the surrogate's pictures, and J^T times something (N, P)."""
-        with torch.enable_grad():
-            z = x.z.detach().requires_grad_()
-            seen = self.model.surrogate(z)
-            x = replace(x, seen=seen.detach())
-            (gradient,) = torch.autograd.grad((seen * by_picture(x)).sum(), z)
-        return x, gradient
 
     @torch.no_grad()
     def _seen(self, z: Tensor) -> Tensor:
@@ -321,15 +252,3 @@ class Sampler:
         """The generator's pictures: (N, P)."""
         self.told.drawn += len(z)
         return (yield Draw(z, noise)) @ self.model.axes
-
-    def _normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers of the face's stream."""
-        return torch.randn(*shape, generator=self.rng).to(self.y.device)
-
-    def _jitter(self) -> float:
-        """A factor on the length of a walk: one length may come back to where it began."""
-        return 0.5 + torch.rand((), generator=self.rng).item()
-
-    def _uniform(self, count: int) -> Tensor:
-        """Numbers in [0, 1) of the face's stream."""
-        return torch.rand(count, generator=self.rng, dtype=torch.float64).to(self.y.device)

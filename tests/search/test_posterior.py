@@ -149,9 +149,9 @@ def test_walks_with_long_steps_leave_a_bent_target_as_it_is():
     sampler = Sampler(model, y.repeat(numbers), sigma, rng_of(1), SETTINGS)
     x = Particles(z, z[:, :0], picture(z), picture(z), torch.arange(1000))
     target = sampler._annealed(sigma)
-    C = sampler._preconditioner(x, target)
+    C = sampler.walks.preconditioner(x, target)
     for _ in range(30):
-        x, _ = sampler._walked(x, target, C, length=1.5, angle=1.0)
+        x, _ = sampler.walks.walked(x, target, C, length=1.5, angle=1.0)
     assert (x.z != z).any(1).float().mean() > 0.3  # and they do go somewhere
     # the share beyond a place, against its chance: 4 standard errors of 40,000 draws
     for place in (-3.5, -3.0, -2.5, -2.0, -0.6, 0.0, 0.3, 0.6):
