@@ -88,6 +88,9 @@ def test_what_is_drawn_is_counted(generator, image, monkeypatch):
     assert found.posterior.drawn == sum(drawn)
     assert drawn[:2] == [8, 32]  # the few that the guide is corrected by, and all explorers
     assert all(0 < rows <= 8 for rows in drawn[2:])  # only those that the guide moved
+    tempering = len(drawn) - 2 - 3  # besides these two and the moves
+    assert tempering >= 0
+    assert tempering % 2 == 0  # two moves a step
 
 
 def test_another_seed_gives_other_samples(generator, image):

@@ -42,6 +42,7 @@ from pulse.search.particles import (
     ess_share,
     systematic,
 )
+from pulse.search.rng import normal, uniform
 from pulse.search.sampling import Diagnostics, Draw, Model, Posterior, SamplerSettings
 from pulse.search.walks import Walks
 from pulse.shapes import check_shape
@@ -83,7 +84,7 @@ class Sampler:
         self.model, self.rng, self.settings = model, rng, settings
         self.y = y @ model.axes  # all pictures are taken along the axes
         self.least_sigma, self.is_estimated = sigma, is_estimated
-        self.walks = Walks(model.surrogate, rng, y.device)
+        self.walks = Walks(model.surrogate, rng)
         self.walk = LONGEST_WALK / 2
         self.accepted: list[float] = []
         self.told = Diagnostics(sigma)
@@ -118,7 +119,7 @@ class Sampler:
     def _explore(self) -> tuple[Particles, Target]:
         """From draws of the prior to the surrogate's posterior."""
         count, goal = self.settings.explorers, self.told.sigma
-        z = self.walks.normal(count, self.model.z_dim)
+        z = normal(self.rng, count, self.model.z_dim, device=self.y.device)
         seen = self._seen(z)
         x = Particles(z, z.new_zeros(count, 0), seen, seen, torch.arange(count, device=z.device))
         sigma = max(SIGMA_START, goal)
@@ -149,7 +150,7 @@ class Sampler:
         """Some of the particles, drawn by the generator with noise maps of their own."""
         rows = torch.randperm(len(x), generator=self.rng)[:count]
         x = x.rows(rows.to(x.z.device))
-        noise = self.walks.normal(len(x), self.model.noise_values)
+        noise = normal(self.rng, len(x), self.model.noise_values, device=x.z.device)
         return replace(x, noise=noise, drawn=(yield from self._drawn(x.z, noise)))
 
     def _corrected(self, few: Particles) -> Target:
@@ -229,7 +230,7 @@ class Sampler:
         if not walked.any():
             self.accepted.append(0.0)
             return x
-        step = self.walks.normal(*x.noise.shape)[walked]
+        step = normal(self.rng, *x.noise.shape, device=x.noise.device)[walked]
         noise = NOISE_RHO * x.noise[walked] + (1 - NOISE_RHO**2) ** 0.5 * step
         drawn = yield from self._drawn(other.z[walked], noise)
         other = replace(
@@ -238,7 +239,7 @@ class Sampler:
         )  # fmt: skip
         # the walk is reversible for the guide and the prior: what is left is how targets differ
         log_ratio = target.log(other) - guide.log(other) - target.log(x) + guide.log(x)
-        accepted = self.walks.uniform(len(x)).log() < log_ratio
+        accepted = uniform(self.rng, len(x), x.z.device).log() < log_ratio
         self.walk = adapted(self.walk, accepted[walked], DELAYED_ACCEPTANCE, LONGEST_WALK)
         self.accepted.append((accepted & walked).double().mean().item())
         return x.replaced(accepted, other)

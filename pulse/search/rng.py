@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def rng_for(seed: int, picture: str, face: int, candidate: int) -> torch.Generator:
@@ -22,3 +23,13 @@ def rng_for(seed: int, picture: str, face: int, candidate: int) -> torch.Generat
     rng = torch.Generator(device="cpu")
     rng.manual_seed(int.from_bytes(hashlib.sha256(job).digest()[:8], "little") >> 1)
     return rng
+
+
+def normal(rng: torch.Generator, *shape: int, device: torch.device) -> Tensor:
+    """Standard normal numbers of a stream, on a device."""
+    return torch.randn(*shape, generator=rng).to(device)
+
+
+def uniform(rng: torch.Generator, count: int, device: torch.device) -> Tensor:
+    """Numbers in [0, 1) of a stream, on a device: (count,) float64."""
+    return torch.rand(count, generator=rng, dtype=torch.float64).to(device)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pulse.search.particles import Particles, Preconditioner, Target, adapted, squared
+from pulse.search.rng import normal, uniform
 
 WALKS, TURN = 2, 1.6  # of each particle between two targets, and radians that one turns, about
 MOST_STEPS = 24  # turns of a walk
@@ -28,16 +29,13 @@ class Walks:
     Args:
         surrogate: z (N, z_dim) to low-resolution pictures (N, P), differentiable.
         rng: of the face, on the CPU.
-        device: of the particles.
 
     Attributes:
         angle: of a turn, adapted to how many walks are accepted.
     """
 
-    def __init__(
-        self, surrogate: Callable[[Tensor], Tensor], rng: torch.Generator, device: torch.device
-    ) -> None:
-        self.surrogate, self.rng, self.device = surrogate, rng, device
+    def __init__(self, surrogate: Callable[[Tensor], Tensor], rng: torch.Generator) -> None:
+        self.surrogate, self.rng = surrogate, rng
         self.angle = 0.5
 
     def mixed(self, x: Particles, target: Target) -> Particles:
@@ -64,10 +62,11 @@ class Walks:
             The particles, and which of them moved (N,).
         """
         steps = max(1, min(MOST_STEPS, round(length * self._jitter() / angle)))
-        start, kick = C.power(self.normal(*x.z.shape), 0.5), math.tan(angle / 2)
+        start = C.power(normal(self.rng, *x.z.shape, device=x.z.device), 0.5)
+        kick = math.tan(angle / 2)
         other, v = x, start
         for i in range(steps + 1):
-            other, g = self._with_gradient(other, target)
+            other, g = self._pulled(other, target.slope)  # of l_k by z
             # two half kicks between turns, one before the first and after the last
             v = v + kick * (1 + (0 < i < steps)) * (C.times(g - other.z) + other.z)
             if i < steps:
@@ -78,7 +77,7 @@ class Walks:
             squared(x.z) - squared(other.z)
             + squared(C.power(start, -0.5)) - squared(C.power(v, -0.5))
         )  # fmt: skip
-        accepted = self.uniform(len(x)).log() < log_ratio
+        accepted = uniform(self.rng, len(x), x.z.device).log() < log_ratio
         return x.replaced(accepted, other), accepted
 
     def preconditioner(self, x: Particles, target: Target) -> Preconditioner:
@@ -86,15 +85,13 @@ class Walks:
         root = target.precision(x).sqrt()
         probes = torch.cat(
             [
-                self._pulled(x, lambda x: root * self.normal(*x.seen.shape))[1]
+                self._pulled(
+                    x, lambda x: root * normal(self.rng, *x.seen.shape, device=x.seen.device)
+                )[1]
                 for _ in range(-(-PROBES // len(x)))
             ]
         )
         return Preconditioner.of(probes.T @ probes / len(probes))
-
-    def _with_gradient(self, x: Particles, target: Target) -> tuple[Particles, Tensor]:
-        """The particles with the surrogate's pictures, and the gradient of l_k: (N, z_dim)."""
-        return self._pulled(x, target.slope)
 
     def _pulled(
         self, x: Particles, by_picture: Callable[[Particles], Tensor]
@@ -106,14 +103,6 @@ class Walks:
             x = replace(x, seen=seen.detach())
             (gradient,) = torch.autograd.grad((seen * by_picture(x)).sum(), z)
         return x, gradient
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers of the face's stream."""
-        return torch.randn(*shape, generator=self.rng).to(self.device)
-
-    def uniform(self, count: int) -> Tensor:
-        """Numbers in [0, 1) of the face's stream."""
-        return torch.rand(count, generator=self.rng, dtype=torch.float64).to(self.device)
 
     def _jitter(self) -> float:
         """A factor on the length of a walk: one length may come back to where it began."""
