@@ -125,10 +125,7 @@ class SearchPool:
         """Keep the best image so far, small, of every few steps."""
         every = -(-self.settings.search.steps // MOST_FRAMES)
         if is_last or (search.taken[slot] - 1) % every == 0:
-            image = search.best.images[slot : slot + 1]
-            if image.shape[-1] > FRAME_PX:
-                image = interpolate(image, (FRAME_PX, FRAME_PX), mode="area")
-            frame = image[0].mul(255).round().to(torch.uint8).cpu()
+            frame = frame_of(search.best.images[slot : slot + 1])
             self._frames.setdefault(slot, []).append(frame)
 
     def _fill(self) -> SlotSearch:
@@ -195,6 +192,13 @@ def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> 
     if settings.method == "descent" or bank is None:
         return Descent(G, prior, settings, slots)
     return Mixing(G, prior, settings, slots, bank)
+
+
+def frame_of(image: Tensor) -> Tensor:
+    """One frame of a candidate's animation from its image (1, 3, H, W): (3, h, w) of 8 bits."""
+    if image.shape[-1] > FRAME_PX:
+        image = interpolate(image, (FRAME_PX, FRAME_PX), mode="area")
+    return image[0].mul(255).round().to(torch.uint8).cpu()
 
 
 def _candidate(

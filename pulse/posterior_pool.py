@@ -1,7 +1,8 @@
 """Posterior samples for many faces on one device: all particles of several faces share batches.
 
-A face's candidates are particles of one sampler: they are found together, whichever of them are
-asked for. Where they are refined, a short search goes on from each until the tolerance is met.
+A face's candidates are samples of one sampler: they are found together, in eights, whichever of
+them are asked for. Where they are refined, a short search goes on from each until the tolerance is
+met.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pulse.candidates import Candidate, Job, Latents, origin_of
 from pulse.downscale import Downscale
 from pulse.errors import PulseError
 from pulse.faces.prepare import Face
-from pulse.pool import SearchPool, possible
+from pulse.pool import SearchPool, frame_of, possible
 from pulse.pretrained import Pretrained
 from pulse.search.losses import mean_squared
 from pulse.search.posterior import Sampler
@@ -30,7 +31,8 @@ from pulse.search.together import Together, noise_maps_of
 from pulse.settings import UpscaleSettings, least_sigma
 
 FACES_AT_ONCE = 4  # whose particles share batches
-DRAWN_AT_ONCE = 4  # pictures drawn in the memory of one search, which keeps a graph of its own
+SAMPLED_AT_ONCE = 8  # candidates, which are the same whether all or some of them are asked for
+DRAWN_AT_ONCE = 8  # pictures drawn in the memory of one search, which keeps a graph of its own
 FEW_ANCESTORS = 2  # draws of the prior that the samples descend from
 FEW_ACCEPTED = 0.05  # of the generator's moves
 SAMPLER = SamplerSettings()
@@ -160,7 +162,12 @@ class PosteriorPool:
         rng = rng_for(self.settings.seed, face.picture, face.number, -1 - opened.block)
         sigma = least_sigma(face.low_res_size) if search.sigma is None else search.sigma
         y = face.low_res.flatten().to(self.generator.device)
-        return Sampler(self._model(face), y, sigma, rng, SAMPLER, is_estimated=search.sigma is None)
+        last = max((job.candidate - 1) % SAMPLER.particles for job in opened.jobs) + 1
+        return Sampler(
+            self._model(face), y, sigma, rng, SAMPLER,
+            samples=SAMPLED_AT_ONCE * -(-last // SAMPLED_AT_ONCE),
+            is_estimated=search.sigma is None,
+        )  # fmt: skip
 
     def _take(self, opened: OpenFace, found: Posterior) -> None:
         """Make the candidates of a face that was sampled."""
@@ -186,6 +193,7 @@ class PosteriorPool:
             better = replace(
                 refined, seconds=sample.seconds + refined.seconds, origin=sample.origin,
                 posterior=sample.posterior, notes=sample.notes,
+                frames=(*sample.frames, *refined.frames),
             )  # fmt: skip
             self._answers.append((job, better))
 
@@ -214,6 +222,7 @@ class PosteriorPool:
             seconds=seconds,
             origin=replace(origin, settings={**origin.settings, "posterior": told}),
             latents=Latents(v, tuple(noise[0].cpu() for noise in noise_maps)),
+            frames=(frame_of(image),) if job.keep.steps else (),
             posterior=found.diagnostics,
             notes=notes_of(found.diagnostics),
         )

@@ -67,7 +67,7 @@ def test_every_job_has_its_sample_whatever_else_is_asked_for(generator, image):
     jobs = [*jobs_of(image, [1, 2, 10]), *jobs_of(image, [1], px=12)]
     found = answers_of(PosteriorPool(generator, RAW, 8), jobs)
     assert [candidate.number for candidate in found] == [1, 2, 10, 1]
-    assert not torch.equal(found[0].image, found[1].image)
+    assert not torch.equal(found[0].image, found[2].image)
     for i in range(4):  # number 10 is of a second sampler, as each has 8 particles
         (alone,) = answers_of(PosteriorPool(generator, RAW, 8), [jobs[i]])
         assert torch.equal(alone.image, found[i].image)
@@ -93,6 +93,19 @@ def test_what_is_drawn_is_counted(generator, image, monkeypatch):
     assert tempering % 2 == 0  # two moves a step
 
 
+def test_only_the_samples_that_are_asked_for_move_on(generator, image, monkeypatch):
+    """In eights: candidates are the same, whichever of an eight are asked for."""
+    monkeypatch.setattr("pulse.posterior_pool.SAMPLER", replace(QUICK, particles=16))
+    few, all_of_eight = (
+        answers_of(PosteriorPool(generator, RAW, 8), jobs_of(image, numbers))
+        for numbers in ([3], range(1, 9))
+    )
+    many = answers_of(PosteriorPool(generator, RAW, 8), jobs_of(image, range(1, 17)))
+    assert torch.equal(few[0].image, all_of_eight[2].image)
+    assert few[0].posterior.drawn < many[0].posterior.drawn
+    assert few[0].posterior.ancestors == many[0].posterior.ancestors  # of all that went over
+
+
 def test_another_seed_gives_other_samples(generator, image):
     (one,) = answers_of(PosteriorPool(generator, RAW, 8), jobs_of(image, [1]))
     (other,) = answers_of(PosteriorPool(generator, replace(RAW, seed=1), 8), jobs_of(image, [1]))
@@ -100,7 +113,7 @@ def test_another_seed_gives_other_samples(generator, image):
 
 
 def test_refinement_brings_samples_nearer(generator, image):
-    keep = KeepSettings(latents=True)
+    keep = KeepSettings(latents=True, steps=True)
     jobs = [replace(job, keep=keep) for job in jobs_of(image, [1, 2])]
     raw = answers_of(PosteriorPool(generator, RAW, 8), jobs)
     search = replace(RAW.search, refine=True, steps=10)
@@ -112,6 +125,9 @@ def test_refinement_brings_samples_nearer(generator, image):
         assert after.latents is not None
         assert after.origin.settings["search"]["refine"] is True
         assert before.latents.v.shape == after.latents.v.shape
+        assert len(before.frames) == 1  # the sample, from which the search goes on
+        assert torch.equal(after.frames[0], before.frames[0])
+        assert len(after.frames) > 1
 
 
 def test_without_a_head_the_remedy_is_named(small_generator):

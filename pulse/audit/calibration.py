@@ -148,11 +148,11 @@ class Calibration:
     ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
         """Quantities of the truth and of samples of the posterior."""
         assert self.model is not None
-        sampler = Sampler(self.model, truth.y, self.settings.sigma, rng, SAMPLER)
-        found = sample_face(self.together, sampler.run(), self.A)
         L = self.settings.answers
-        images = self.together.draw(found.z[:L], found.noise[:L])
-        z = torch.cat([truth.z, found.z[:L]])
+        sampler = Sampler(self.model, truth.y, self.settings.sigma, rng, SAMPLER, samples=L)
+        found = sample_face(self.together, sampler.run(), self.A)
+        images = self.together.draw(found.z, found.noise)
+        z = torch.cat([truth.z, found.z])
         return self._values(truth, images, z.cpu()), asdict(found.diagnostics)
 
     def _searched(

@@ -25,7 +25,7 @@ from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.memory import keep_freed_memory
 from pulse.pool import SearchPool
-from pulse.posterior_pool import PosteriorPool, pool_for
+from pulse.posterior_pool import FACES_AT_ONCE, PosteriorPool, pool_for
 from pulse.pretrained import Pretrained, choose_device
 from pulse.search.bank import Bank
 from pulse.settings import UpscaleSettings
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MOST_LOSSES = 5  # workers lost one after another, without an answer in between, before giving up
 KNOCK_S = 10.0  # for a cluster to answer
+IDLE_S = 0.1  # that a worker may be without jobs before more are asked for
 QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
 
 
@@ -131,7 +132,9 @@ class RayPool:
         import ray
 
         self._ray = ray
-        self._waiting: deque[tuple[int, Job]] = deque()
+        # what goes to one worker as a whole: a job, or all of a face that are found together
+        self._waiting: deque[dict[int, Job]] = deque()
+        self._is_by_face = settings.search.method == "posterior"
         self._next_number = 0
         self._losses = 0
         self._has_started = not ray.is_initialized()
@@ -178,7 +181,8 @@ class RayPool:
 
     def __len__(self) -> int:
         """Jobs that have no answer yet."""
-        return len(self._waiting) + sum(len(worker.jobs) for worker in self._workers)
+        in_work = [worker.jobs for worker in self._workers]
+        return sum(len(jobs) for jobs in (*self._waiting, *in_work))
 
     @property
     def is_on_cpu(self) -> bool:
@@ -187,17 +191,25 @@ class RayPool:
 
     @property
     def wants_more(self) -> bool:
-        """Whether fewer jobs are waiting than a round of all workers takes."""
-        return len(self._waiting) < self.batch_size * len(self._workers)
+        """Whether less is waiting than a round of all workers takes."""
+        at_once = FACES_AT_ONCE if self._is_by_face else self.batch_size
+        return len(self._waiting) < at_once * len(self._workers)
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Put jobs into the queue."""
-        for job in jobs:
-            self._waiting.append((self._next_number, job))
-            self._next_number += 1
+        numbered = dict(enumerate(jobs, self._next_number))
+        self._next_number += len(numbered)
+        self._waiting.extend(self._parted(numbered))
+
+    def _parted(self, jobs: dict[int, Job]) -> list[dict[int, Job]]:
+        """Jobs by what goes to one worker as a whole."""
+        parts: dict[int, dict[int, Job]] = {}
+        for number, job in jobs.items():
+            parts.setdefault(id(job.face) if self._is_by_face else number, {})[number] = job
+        return list(parts.values())
 
     def advance(self) -> list[tuple[Job, Candidate]]:
-        """Wait until at least one job has its answer.
+        """Wait until at least one job has its answer, or a worker has nothing to do for a while.
 
         Raises:
             DeviceError: if a worker has too little memory, or workers are lost again and again.
@@ -207,22 +219,29 @@ class RayPool:
             for worker in self._workers:
                 self._feed(worker)
             calls = {worker.call: worker for worker in self._workers if worker.call is not None}
-            (call,), _ = self._ray.wait(list(calls), num_returns=1)
-            answers = self._answers_of(calls[call])
+            # pictures may still be in reading
+            timeout = IDLE_S if len(calls) < len(self._workers) else None
+            ended, _ = self._ray.wait(list(calls), num_returns=1, timeout=timeout)
+            if not ended:
+                break
+            answers = self._answers_of(calls[ended[0]])
         return answers
 
     def _feed(self, worker: _Worker) -> None:
         """Hand jobs to a worker that is not at work, and set it going."""
         if worker.call is not None:
             return
-        room = QUEUE_BATCHES * self.batch_size - len(worker.jobs)
+        most = FACES_AT_ONCE if self._is_by_face else QUEUE_BATCHES * self.batch_size
+        held = [len(self._parted(one.jobs)) for one in self._workers]
         # near the end each worker gets its share, so that none is left with all of the rest
-        share = -(-len(self._waiting) // len(self._workers))
-        new = [self._waiting.popleft() for _ in range(min(room, share, len(self._waiting)))]
-        worker.jobs |= dict(new)
+        share = -(-(len(self._waiting) + sum(held)) // len(self._workers))
+        room = min(most, share) - held[self._workers.index(worker)]
+        new: dict[int, Job] = {}
+        for _ in range(min(room, len(self._waiting))):
+            new |= self._waiting.popleft()
+        worker.jobs |= new
         if worker.jobs:
-            slim = [(number, _without_picture(job)) for number, job in new]
-            worker.call = worker.actor.advance.remote(slim)
+            worker.call = worker.actor.advance.remote(_without_pictures(new))
 
     def _answers_of(self, worker: _Worker) -> list[tuple[Job, Candidate]]:
         """Take the answers of a worker that is finished or lost."""
@@ -245,7 +264,7 @@ class RayPool:
                 f"a worker was lost, {self._losses} in a row ({_first_line(error)}); what is "
                 "finished is kept: mend the machine and run the same command again"
             ) from error
-        self._waiting.extendleft(reversed(worker.jobs.items()))
+        self._waiting.extendleft(reversed(self._parted(worker.jobs)))
         self._workers[self._workers.index(worker)] = self._ready_worker()
 
     def _spawn(self) -> ActorHandle:
@@ -333,9 +352,11 @@ def _shares(
     )
 
 
-def _without_picture(job: Job) -> Job:
-    """The job without the photograph's face, which the search does not need."""
-    return replace(job, face=replace(job.face, aligned=None))
+def _without_pictures(jobs: dict[int, Job]) -> list[tuple[int, Job]]:
+    """The jobs without the photographs' faces, which no search needs; one face for all of its."""
+    faces = {id(job.face): job.face for job in jobs.values()}
+    slim = {key: replace(face, aligned=None) for key, face in faces.items()}
+    return [(number, replace(job, face=slim[id(job.face)])) for number, job in jobs.items()]
 
 
 def _packed(candidate: Candidate) -> Candidate:

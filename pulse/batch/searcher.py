@@ -35,7 +35,7 @@ class Searcher(Protocol):
         """Put jobs into the queue."""
 
     def advance(self) -> list[tuple[Job, Candidate]]:
-        """Search until at least one job has its answer."""
+        """Search until at least one job has its answer; nothing where more jobs had better come."""
 
     def close(self) -> None:
         """Stop what was started."""

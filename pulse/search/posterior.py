@@ -9,9 +9,9 @@ Jasra 2006):
    its own error added: y - s(z) ~ N(0, sigma^2 I + R). Where sigma is not known, the way ends where
    the evidence p(y | sigma) is highest.
 2. The generator draws a few, and the surrogate's mean error there is taken out of it: the guide.
-3. The generator draws many of them, of which a few go over to it, l_k = (1 - t) l_guide + t l, and
-   move on. Where sigma is not known, it becomes the root mean square of the residuals (expectation
-   maximisation).
+3. The generator draws many of them, of which a few go over to it, l_k = (1 - t) l_guide + t l. As
+   many of these as are asked for move on. Where sigma is not known, it becomes the root mean square
+   of the residuals (expectation maximisation).
 
 Between neighbours particles are weighted by exp(l_k+1 - l_k), as far as a share of them stays
 effective, and resampled (systematically, Kitagawa 1996). Then they are moved:
@@ -71,17 +71,18 @@ class Sampler:
         sigma: standard deviation of the misfit, pixels in [0, 1].
         rng: of the face, on the CPU.
         settings: see `SamplerSettings`.
+        samples: that are asked for; None for as many as there are particles.
         is_estimated: whether sigma is only the least that it may be.
     """
 
     def __init__(
         self, model: Model, y: Tensor, sigma: float, rng: torch.Generator,
-        settings: SamplerSettings, *, is_estimated: bool = False,
+        settings: SamplerSettings, *, samples: int | None = None, is_estimated: bool = False,
     ) -> None:  # fmt: skip
         check_shape("y", y, len(model.variances))
         if not sigma > 0:
             raise ValueError(f"got sigma {sigma}, expected more than 0")
-        self.model, self.rng, self.settings = model, rng, settings
+        self.model, self.rng, self.settings, self.samples = model, rng, settings, samples
         self.y = y @ model.axes  # all pictures are taken along the axes
         self.least_sigma, self.is_estimated = sigma, is_estimated
         self.walks = Walks(model.surrogate, rng)
@@ -97,6 +98,9 @@ class Sampler:
         C = self.walks.preconditioner(x, guide)
         x = yield from self._drawn_some(x, HANDED_OVER * self.settings.particles)
         x = yield from self._handed_over(x, guide, C)
+        self.told.ancestors = len(torch.unique(x.ancestors))
+        order = torch.randperm(len(x), generator=self.rng)  # copies of a particle are neighbours
+        x = x.rows(order[: self.samples].to(x.z.device))
         start = x.z
         for _ in range(self.settings.moves):
             if self.is_estimated:
@@ -107,10 +111,8 @@ class Sampler:
         return self._posterior(x)
 
     def _posterior(self, x: Particles) -> Posterior:
-        """The last particles, in random order."""
+        """The particles as they are in the end."""
         self.told.acceptance = sum(self.accepted) / len(self.accepted)
-        self.told.ancestors = len(torch.unique(x.ancestors))
-        x = x.rows(torch.randperm(len(x), generator=self.rng).to(x.z.device))
         log_likelihood = self._exact().log(x)
         return Posterior(x.z, x.noise, x.drawn @ self.model.axes.T, log_likelihood, self.told)
 

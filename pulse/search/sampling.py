@@ -51,8 +51,8 @@ class SamplerSettings:
 
     Attributes:
         explorers: particles on the surrogate.
-        particles: those of them that go over to the generator, and are its samples in the end.
-        moves: that each of these takes there, once there.
+        particles: those of them that go over to the generator; the samples are of these.
+        moves: that each sample takes there, once there.
     """
 
     explorers: int = 256
@@ -72,9 +72,9 @@ class Diagnostics:
         sigma: standard deviation of the misfit, pixels in [0, 1]: given or estimated.
         steps: temperature steps, on the surrogate and on the way to the generator.
         ess: the least effective sample size after one, as a share of the particles.
-        ancestors: draws of the prior that the samples descend from.
+        ancestors: draws of the prior that the particles which went over descend from.
         acceptance: mean share of the particles that a move of the generator took elsewhere.
-        unmoved: particles that the generator never moved.
+        unmoved: samples that the generator never moved.
         log_evidence: log p(y | sigma), from the weights of all steps.
         drawn: pictures that the generator drew.
     """

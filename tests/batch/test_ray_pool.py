@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,11 +17,16 @@ import torch
 from helpers import tree_of
 from PIL import Image
 
-from pulse.batch.ray_pool import RayPool, Share, _shares
+from pulse.batch.ray_pool import RayPool, Share, _shares, _without_pictures
 from pulse.batch.runner import Runner
 from pulse.batch.watcher import Watcher
+from pulse.candidates import Job
 from pulse.errors import DeviceError, PulseError
+from pulse.faces.prepare import prepare_faces
+from pulse.images import picture_from
+from pulse.search.surrogate import draw_samples, fit_head
 from pulse.settings import (
+    FaceSettings,
     KeepSettings,
     PasteSettings,
     RunSettings,
@@ -101,6 +108,55 @@ def test_two_workers_give_what_one_process_gives(cluster, folder, tmp_path, smal
     summary = Runner(out, generator, SETTINGS, BATCH, searcher=searcher).run([folder])
     assert summary.faces == 12
     assert tree_of(out) == whole
+
+
+@pytest.fixture(scope="module")
+def with_head(small_generator):
+    """The generator with a head that has hardly been trained: enough for the method to run."""
+    G, prior = small_generator.network, small_generator.prior
+    rng = torch.Generator().manual_seed(0)
+    head = fit_head(*draw_samples(G, prior, 200, rng), rng, 5)
+    return replace(small_generator, head=head)
+
+
+POSTERIOR = UpscaleSettings(
+    candidates=3, search=SearchSettings(method="posterior", refine=False, sigma=0.3)
+)
+
+
+def test_a_face_is_sampled_once_whatever_the_number_of_workers(
+    cluster, folder, tmp_path, with_head
+):
+    """All of its candidates go to one worker; with a head that errs so, no move is accepted."""
+    small = tmp_path / "in"
+    small.mkdir()
+    for i in range(3):
+        shutil.copy(folder / f"{i:02}.png", small)
+    one, two = tmp_path / "one", tmp_path / "two"
+    Runner(one, with_head, POSTERIOR, BATCH).run([small])
+    searcher = RayPool.factory(None, 2, "cpu")
+    Runner(two, with_head, POSTERIOR, BATCH, searcher=searcher).run([small])
+    assert tree_of(two) == tree_of(one)
+
+
+def test_jobs_of_a_face_go_to_a_worker_together(cluster, folder, with_head):
+    settings = FaceSettings(align="never", low_res=8)
+    pictures = [picture_from(Image.open(folder / f"{i:02}.png")) for i in range(4)]
+    faces = [prepare_faces(picture, 32, settings)[0] for picture in pictures]
+    pool = RayPool(with_head, POSTERIOR, 4, 12, address=None, workers=2, device="cpu")
+    try:
+        for face in faces:
+            pool.add(Job(face, number) for number in (1, 2, 3))
+        for worker in pool._workers:
+            pool._feed(worker)
+        held = [Counter(id(job.face) for job in worker.jobs.values()) for worker in pool._workers]
+        assert [list(faces.values()) for faces in held] == [[3, 3], [3, 3]]
+        assert not held[0].keys() & held[1].keys()
+        jobs = [job for _, job in ray.get(ray.put(_without_pictures(worker.jobs)))]
+        assert len({id(job.face) for job in jobs}) == 2  # one object still: sampled once
+        assert all(job.face.aligned is None for job in jobs)
+    finally:
+        pool.close()
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(
