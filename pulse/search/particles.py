@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pulse.search.threads import one_thread
+
 
 @dataclass(frozen=True)
 class Particles:
@@ -128,7 +130,8 @@ class Preconditioner:
     @classmethod
     def of(cls, H: Tensor) -> Preconditioner:
         """From H (z_dim, z_dim), symmetric."""
-        curvatures, axes = torch.linalg.eigh(H)
+        with one_thread():
+            curvatures, axes = torch.linalg.eigh(H)
         curvatures = curvatures.clamp(min=0)
         return cls(axes, curvatures, (axes / (1 + curvatures)) @ axes.T)
 

@@ -20,6 +20,7 @@ from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
 from pulse.search.precision import feature_dtype
 from pulse.search.sampling import Model
+from pulse.search.threads import one_thread
 from pulse.search.whitening import resized
 from pulse.shapes import check_shape
 
@@ -167,7 +168,8 @@ def model_of(
     covariance = error.T @ error / len(error)
     # fewer samples than values: their covariance alone would call most directions free of error
     alike = SPREAD * covariance.diagonal().mean() * torch.eye(len(covariance))
-    variances, axes = torch.linalg.eigh((1 - SPREAD) * covariance + alike)
+    with one_thread():
+        variances, axes = torch.linalg.eigh((1 - SPREAD) * covariance + alike)
     turned = (down @ axes).T.to(G.device)  # the last layer gives pictures along the axes at once
     weight, bias = turned @ head.last.weight, turned @ head.last.bias
 

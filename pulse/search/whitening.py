@@ -10,8 +10,6 @@ that different samples remain different answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +20,7 @@ from pulse.downscale import Downscale
 from pulse.generators.ops import times_rows
 from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
+from pulse.search.threads import one_thread
 from pulse.shapes import check_shape
 
 # Shares of all that the pictures vary, so that they hold for every generator and size of face.
@@ -76,18 +75,7 @@ class Whitening:
         return times_rows(self.shares * times_rows(r, self.axes.T), self.axes)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one core: decompositions of matrices are rounded by how many there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@one_thread()
 def whitening_of(
     bank: Bank,
     prior: LatentPrior,

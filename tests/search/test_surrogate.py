@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from pulse.downscale import Downscale
+from pulse.search.particles import Likelihood, Particles, Target
 from pulse.search.surrogate import HEAD_PX, Head, draw_samples, fit_head, model_of
+from pulse.search.walks import Walks
 
 
 def rng_of(seed):
@@ -57,6 +59,27 @@ def test_the_model_is_the_head_downscaled_along_its_axes(embedded, px, monkeypat
     assert model.variances.min() > 0
     # its errors are those of the bank, on average over values
     assert 0.5e-4 < model.variances.mean() < 4e-4
+
+
+def test_the_number_of_threads_changes_no_bit(one_thread):
+    """Neither of the model, nor of walks on it."""
+    import pulse
+
+    generator = pulse.load_generator(device="cpu", with_head=True)
+    G, found = generator.network, []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        model = model_of(G, generator.prior, generator.bank, generator.head, (8, 8))
+        z = torch.randn(64, G.z_dim, generator=rng_of(0))
+        with torch.no_grad():
+            seen = model.surrogate(z)
+        x = Particles(z, z[:, :0], seen, seen, torch.arange(64))
+        likelihood = Likelihood(seen[0], 0.2**2 + model.variances, is_drawn=False)
+        x = Walks(model.surrogate, rng_of(1)).mixed(x, Target(((1.0, likelihood),)))
+        assert not torch.equal(x.z, z)
+        found.append([model.axes, model.variances, x.z, x.seen])
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
 
 
 def test_larger_pictures_are_refused(embedded):
