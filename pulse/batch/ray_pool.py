@@ -7,20 +7,16 @@ since what a job finds follows from the job alone, nobody can tell afterwards.
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from pulse.batch.batch_size import LEAST, measure_batch_size
+from pulse.batch.cluster import first_line, shares_of, start_ray
 from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.memory import keep_freed_memory
@@ -35,22 +31,8 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 MOST_LOSSES = 5  # workers lost one after another, without an answer in between, before giving up
-KNOCK_S = 10.0  # for a cluster to answer
 IDLE_S = 0.1  # that a worker may be without jobs before more are asked for
 QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one worker gets of the machines.
-
-    Attributes:
-        gpus: share of a GPU; 0 for none.
-        cpus: processor cores.
-    """
-
-    gpus: float
-    cpus: float
 
 
 class SearchWorker:
@@ -139,9 +121,9 @@ class RayPool:
         self._losses = 0
         self._has_started = not ray.is_initialized()
         if self._has_started:
-            _start(address)
+            start_ray(address)
         try:
-            self._share, self._device, count = _shares(ray.cluster_resources(), workers, device)
+            self._share, self._device, count = shares_of(ray.cluster_resources(), workers, device)
             generator = generator.to(torch.device("cpu"))
             self._generator = ray.put(generator)
             self._settings = settings
@@ -261,7 +243,7 @@ class RayPool:
         self._losses += 1
         if self._losses > MOST_LOSSES:
             raise DeviceError(
-                f"a worker was lost, {self._losses} in a row ({_first_line(error)}); what is "
+                f"a worker was lost, {self._losses} in a row ({first_line(error)}); what is "
                 "finished is kept: mend the machine and run the same command again"
             ) from error
         self._waiting.extendleft(reversed(self._parted(worker.jobs)))
@@ -289,69 +271,6 @@ class RayPool:
             self._ray.shutdown()
 
 
-def _start(address: str | None) -> None:
-    """Connect to a cluster, or start Ray on this machine.
-
-    Raises:
-        DeviceError: if there is no cluster at the address.
-    """
-    import ray
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        quiet |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        if address is not None:
-            _knock_at(address)
-        ray.init(address=address or "local", **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DeviceError(
-            f"cannot reach a Ray cluster at '{address}' ({_first_line(error)}); start one with "
-            "'ray start --head', or leave --ray out to use this machine"
-        ) from error
-    with suppress(ValueError):  # in a thread that has no say in signals, Ray took none either
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's would end the process at once
-
-
-def _knock_at(address: str) -> None:
-    """See that something listens at "host:port": Ray ends the whole process where nothing does.
-
-    Raises:
-        OSError: if nothing does.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host, int(port)), KNOCK_S).close()
-
-
-def _shares(
-    resources: dict[str, float], workers: int | None, device: str
-) -> tuple[Share, str, int]:
-    """Divide the cluster among the workers: the share of each, their device, and their number.
-
-    Raises:
-        DeviceError: for a device that Ray cannot give out.
-    """
-    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 1.0)
-    if device not in ("auto", "cpu", "cuda"):
-        raise DeviceError(
-            f"workers choose among the cluster's devices: --device takes auto, cpu or cuda with "
-            f"--workers, not '{device}'"
-        )
-    if device == "cuda" and not gpus:
-        raise DeviceError("the cluster has no GPU; leave out --device, or take --device cpu")
-    with_gpus = gpus > 0 and device != "cpu"
-    count = workers or (int(gpus) if with_gpus else 1)
-    # of several workers on one GPU each gets a whole fraction of it
-    share = 1.0 if count <= gpus else 1 / -(-count // int(gpus)) if with_gpus else 0.0
-    return (
-        Share(gpus=share if with_gpus else 0.0, cpus=max(cpus / count, 0.01)),
-        "cuda" if with_gpus else "cpu",
-        count,
-    )
-
-
 def _without_pictures(jobs: dict[int, Job]) -> list[tuple[int, Job]]:
     """The jobs without the photographs' faces, which no search needs; one face for all of its."""
     faces = {id(job.face): job.face for job in jobs.values()}
@@ -374,9 +293,4 @@ def _cause_of(error: Exception) -> PulseError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, PulseError):
         return cause
-    return DeviceError(f"a worker failed: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of a message that may go on for pages."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return DeviceError(f"a worker failed: {first_line(error)}")

@@ -17,7 +17,7 @@ import torch
 from helpers import tree_of
 from PIL import Image
 
-from pulse.batch.ray_pool import RayPool, Share, _shares, _without_pictures
+from pulse.batch.ray_pool import RayPool, _without_pictures
 from pulse.batch.runner import Runner
 from pulse.batch.watcher import Watcher
 from pulse.candidates import Job
@@ -304,26 +304,3 @@ def test_without_ray_the_user_is_told_what_to_install(monkeypatch):
     monkeypatch.setattr("pulse.batch.ray_pool.find_spec", lambda _name: None)
     with pytest.raises(PulseError, match=r"need Ray: pip install 'pulse\[ray\]'"):
         RayPool.factory(None, 2, "auto")
-
-
-@pytest.mark.parametrize(
-    ("resources", "workers", "device", "want"),
-    [
-        ({"CPU": 8}, 2, "auto", (Share(0, 4), "cpu", 2)),
-        ({"CPU": 8}, None, "auto", (Share(0, 8), "cpu", 1)),
-        ({"CPU": 16, "GPU": 4}, None, "auto", (Share(1, 4), "cuda", 4)),
-        ({"CPU": 16, "GPU": 4}, 2, "auto", (Share(1, 8), "cuda", 2)),
-        ({"CPU": 16, "GPU": 2}, 4, "cuda", (Share(0.5, 4), "cuda", 4)),
-        ({"CPU": 16, "GPU": 2}, 3, "auto", (Share(0.5, 16 / 3), "cuda", 3)),  # 2/3 would not fit
-        ({"CPU": 16, "GPU": 2}, 4, "cpu", (Share(0, 4), "cpu", 4)),
-    ],
-)
-def test_shares_of_the_machines(resources, workers, device, want):
-    assert _shares(resources, workers, device) == want
-
-
-def test_devices_that_workers_cannot_take_are_refused():
-    with pytest.raises(DeviceError, match="the cluster has no GPU"):
-        _shares({"CPU": 8}, 2, "cuda")
-    with pytest.raises(DeviceError, match="--device takes auto, cpu or cuda with --workers"):
-        _shares({"CPU": 8}, 2, "cuda:1")
