@@ -250,7 +250,8 @@ def where_options(*, with_workers: bool) -> Callable[[Command], Command]:
 
         of_workers = [
             click.option("--workers", type=click.IntRange(min=1), metavar="N",
-                         help="Search in N processes, which share the GPUs; needs pulse[ray]."),
+                         help="Search in N processes, which share the GPUs, or the cores; "
+                              "needs pulse[ray]."),
             click.option("--ray", metavar="ADDRESS",
                          help="Search on a running Ray cluster, 'auto' for this machine's; needs "
                          "pulse[ray]."),
