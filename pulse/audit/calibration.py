@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pulse.audit.quantities import quantities_of
+from pulse.audit.luck import Guess, fit_guess
+from pulse.audit.quantities import QUANTITIES, quantities_of
 from pulse.candidates import Job
 from pulse.downscale import Downscale
 from pulse.errors import PulseError
@@ -120,7 +122,7 @@ class Calibration:
         return rows[: self.settings.draws]
 
     def rank(self, number: int) -> dict[str, Any]:
-        """The ranks of one draw of the prior, 0 to L each, and how the sampler fared."""
+        """One draw of the prior: its ranks, 0 to L each, how the sampler fared, and the `luck`."""
         rng = rng_for(self.settings.seed, "calibration", 1, number)
         truth = self._truth(rng)
         answer = self._sampled if self.model is not None else self._searched
@@ -131,7 +133,16 @@ class Calibration:
             ties = torch.rand(len(others) + 1, generator=rng)
             is_below = (others < true) | ((others == true) & (ties[1:] < ties[0]))
             ranks[name] = int(is_below.sum())
-        return {"draw": number, "ranks": ranks, "told": told}
+        read = torch.stack([values[name][0] for name in QUANTITIES])
+        missed = self.guess.missed(truth.y.cpu(), read).tolist()
+        missed_by = dict(zip(QUANTITIES, missed, strict=True))
+        return {"draw": number, "ranks": ranks, "told": told, "missed": missed_by}
+
+    @cached_property
+    def guess(self) -> Guess:
+        """The linear guess of what is read off true faces, from faces that are not ranked."""
+        rng = rng_for(self.settings.seed, "guess", 1, 1)
+        return fit_guess(self.together, self.A, self.settings.sigma, rng)
 
     def _truth(self, rng: torch.Generator) -> Truth:
         G = self.generator.network
@@ -211,6 +222,8 @@ def _earlier(path: Path, settings: CalibrationSettings) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = content["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PulseError(f"cannot read {path}: {error}; move it away") from error
+    if any("missed" not in row for row in rows):
+        raise PulseError(f"{path} is of an earlier version of pulse; move it away")
     if replace(of, draws=settings.draws) != settings:
         raise PulseError(f"{path} is of other settings; move it away, or choose another folder")
     return rows

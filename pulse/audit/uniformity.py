@@ -36,6 +36,7 @@ class Uniformity:
         chi_square: p-value.
         band: p-value of the largest distance of the distributions.
         passes: whether both are above the level, corrected for all quantities and both tests.
+        luck: standard errors by which the true faces alone are off (`luck`); None where unknown.
     """
 
     quantity: str
@@ -44,6 +45,7 @@ class Uniformity:
     chi_square: float
     band: float
     passes: bool
+    luck: float | None = None
 
 
 def bins_of(answers: int) -> int:

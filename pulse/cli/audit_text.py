@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pulse.audit.calibration import Calibration, CalibrationSettings
+from pulse.audit.luck import standard_errors
 from pulse.audit.uniformity import Uniformity, draw_ranks, uniformity_of
 from pulse.files import make_folder
 from pulse.pretrained import Pretrained
+
+UNUSUAL = 3.0  # standard errors, which chance gives one quantity in 370
 
 
 def calibrate(settings: CalibrationSettings, loaded: Pretrained, out: Path) -> list[Uniformity]:
@@ -25,18 +29,30 @@ def calibrate(settings: CalibrationSettings, loaded: Pretrained, out: Path) -> l
         rows = study.ranks(out, show)
     ranks = {name: [row["ranks"][name] for row in rows] for name in rows[0]["ranks"]}
     draw_ranks(ranks, settings.answers, out / f"{settings.name}.png")
-    return uniformity_of(ranks, settings.answers)
+    missed = {name: [row["missed"][name] for row in rows] for name in rows[0]["missed"]}
+    luck = {name: standard_errors(values) for name, values in missed.items() if len(values) > 1}
+    tests = uniformity_of(ranks, settings.answers)
+    return [replace(test, luck=luck.get(test.quantity)) for test in tests]
 
 
 def table(rows: Sequence[Uniformity]) -> str:
     """The tests as lines of text."""
     width = max(len(row.quantity) for row in rows)
-    lines = [f"{'quantity':{width}}  mean rank  chi-square p  ECDF band p"]
+    lines = [f"{'quantity':{width}}  mean rank  chi-square p  ECDF band p  faces off by"]
     lines += [
         f"{row.quantity:{width}}  {row.mean:9.2f}  {row.chi_square:12.4f}  {row.band:11.4f}"
-        f"{'' if row.passes else '  not uniform'}"
+        f"  {'' if row.luck is None else format(row.luck, '.1f'):>12}"
+        f"{'' if row.passes else '  not uniform'}".rstrip()
         for row in rows
     ]
-    failed = sum(not row.passes for row in rows)
-    verdict = f"{failed} of {len(rows)} quantities are not uniform" if failed else "all are uniform"
-    return "\n".join([*lines, f"{rows[0].draws} draws: {verdict} (5 %, Bonferroni)."])
+    failed = [row for row in rows if not row.passes]
+    verdict = (
+        f"{len(failed)} of {len(rows)} quantities are not uniform" if failed else "all are uniform"
+    )
+    lines.append(f"{rows[0].draws} draws: {verdict} (5 %, Bonferroni).")
+    if any(abs(row.luck or 0) > UNUSUAL for row in failed):
+        lines.append(
+            "Some of these faces are unusual in themselves: off by standard errors from a linear "
+            "guess that no sampler has a part in. Rank more of them with --draws."
+        )
+    return "\n".join(lines)

@@ -11,9 +11,17 @@ from click.testing import CliRunner
 
 from pulse.audit.calibration import Calibration, CalibrationSettings
 from pulse.audit.quantities import QUANTITIES, ita_of, lab_of, mean_in, quantities_of
+from pulse.audit.uniformity import Uniformity
 from pulse.cli import main
+from pulse.cli.audit_text import table
 from pulse.errors import PulseError
 from pulse.search.sampling import SamplerSettings
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr("pulse.audit.luck.SAMPLES", 64)
+
 
 QUICK = CalibrationSettings(method="mixing", draws=2, answers=3, low_res=4, sigma=0.05)
 
@@ -49,12 +57,19 @@ def test_draws_are_ranked_once_and_a_study_goes_on(small_generator, tmp_path):
     assert len(rows) == 2
     assert len(rows[0]["ranks"]) == 10
     assert all(0 <= rank <= 3 for row in rows for rank in row["ranks"].values())
+    assert set(rows[0]["missed"]) == set(QUANTITIES)
+    assert rows[0]["missed"] != rows[1]["missed"]
     again = Calibration(small_generator, replace(QUICK, draws=3)).ranks(tmp_path, seen.append)
     assert seen == [1, 2, 3]
     assert again[:2] == rows
     with pytest.raises(PulseError, match="is of other settings"):
         Calibration(small_generator, replace(QUICK, sigma=0.1)).ranks(tmp_path)
     (path,) = tmp_path.iterdir()
+    earlier = json.loads(path.read_text())
+    del earlier["rows"][0]["missed"]
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(PulseError, match="is of an earlier version"):
+        Calibration(small_generator, QUICK).ranks(tmp_path)
     path.write_text("{")
     with pytest.raises(PulseError, match="cannot read"):
         Calibration(small_generator, QUICK).ranks(tmp_path)
@@ -65,6 +80,16 @@ def test_without_a_head_there_is_nothing_to_study(small_generator):
         Calibration(small_generator, CalibrationSettings(sigma=0.05))
     with pytest.raises(ValueError, match="expected draws, answers and sigma above 0"):
         CalibrationSettings(draws=0, sigma=0.05)
+
+
+def test_luck_is_told_from_a_wrong_sampler():
+    test = Uniformity("cheek lightness", 200, 0.43, 0.001, 0.001, passes=False, luck=-3.4)
+    text = table([test, replace(test, quantity="hair lightness", luck=None)])
+    assert "faces off by" in text
+    assert "-3.4  not uniform" in text
+    assert "unusual in themselves" in text
+    assert "unusual" not in table([replace(test, luck=-2.9)])
+    assert "unusual" not in table([replace(test, passes=True)])
 
 
 def test_the_command_ranks_tests_and_draws(pulse_home, tmp_path, monkeypatch):
