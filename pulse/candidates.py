@@ -66,8 +66,8 @@ class Candidate:
         seconds: this candidate's share of the search's time.
         origin: what the image says about itself when it is saved.
         latents: where the search ended; None unless the job kept them.
-        frames: (3, h, w) of 8 bits each, the best image after some of the steps; none unless the
-            job kept them.
+        frames: (3, h, w) of 8 bits each: the sample that was searched on from, if any, and the best
+            image after some of the steps; none unless the job kept them.
         posterior: how the sampler of its face fared; None where it was searched for.
         notes: what somebody should know who relies on it.
     """

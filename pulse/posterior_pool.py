@@ -1,8 +1,8 @@
 """Posterior samples for many faces on one device: all particles of several faces share batches.
 
-A face's candidates are samples of one sampler: they are found together, in eights, whichever of
-them are asked for. Where they are refined, a short search goes on from each until the tolerance is
-met.
+A face's candidates are samples of one sampler: they are found together, and are the same whichever
+of them are asked for. Where they are refined, a short search goes on from each until the tolerance
+is met.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from pulse.search.together import Together, noise_maps_of
 from pulse.settings import UpscaleSettings, least_sigma
 
 FACES_AT_ONCE = 4  # whose particles share batches
-SAMPLED_AT_ONCE = 8  # candidates, which are the same whether all or some of them are asked for
 DRAWN_AT_ONCE = 8  # pictures drawn in the memory of one search, which keeps a graph of its own
 FEW_ANCESTORS = 2  # draws of the prior that the samples descend from
 FEW_ACCEPTED = 0.05  # of the generator's moves
@@ -120,11 +119,10 @@ class PosteriorPool:
         """Put jobs into the queue; those of one face, given together, are sampled together."""
         opened: dict[tuple[int, int], OpenFace] = {}
         for job in jobs:
-            block = (job.candidate - 1) // SAMPLER.particles
-            key = (id(job.face), block)
+            key = sampler_of(job)
             if key not in opened:
                 _check_size(job.face)
-                opened[key] = OpenFace(job.face, block)
+                opened[key] = OpenFace(job.face, key[1])
                 self._waiting.append(opened[key])
             opened[key].jobs.append(job)
 
@@ -165,7 +163,8 @@ class PosteriorPool:
         last = max((job.candidate - 1) % SAMPLER.particles for job in opened.jobs) + 1
         return Sampler(
             self._model(face), y, sigma, rng, SAMPLER,
-            samples=SAMPLED_AT_ONCE * -(-last // SAMPLED_AT_ONCE),
+            # on GPUs fewer rows cost as much, and may be rounded otherwise
+            samples=last if self.is_on_cpu else None,
             is_estimated=search.sigma is None,
         )  # fmt: skip
 
@@ -262,6 +261,11 @@ def pool_for(
     if possible(settings.search, generator).method == "posterior":
         return PosteriorPool(generator, settings, batch_size, on_step)
     return SearchPool(generator, settings, batch_size, on_step)
+
+
+def sampler_of(job: Job) -> tuple[int, int]:
+    """What tells the samplers of jobs apart: the face, and which of its samplers."""
+    return id(job.face), (job.candidate - 1) // SAMPLER.particles
 
 
 def notes_of(told: Diagnostics) -> tuple[str, ...]:

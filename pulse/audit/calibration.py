@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pulse.audit.luck import Guess, fit_guess
+from pulse.audit.luck import fit_guess
 from pulse.audit.quantities import QUANTITIES, quantities_of
 from pulse.candidates import Job
 from pulse.downscale import Downscale
@@ -35,6 +34,7 @@ from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 
 BATCH_SIZE = 32
 PROJECTIONS = 2
+LEAST_LUCK = 20  # draws that a mean is taken of
 SAMPLER = SamplerSettings()  # as `pulse upscale` has it
 
 
@@ -122,9 +122,8 @@ class Calibration:
         return rows[: self.settings.draws]
 
     def rank(self, number: int) -> dict[str, Any]:
-        """One draw of the prior: its ranks, 0 to L each, how the sampler fared, and the `luck`."""
-        rng = rng_for(self.settings.seed, "calibration", 1, number)
-        truth = self._truth(rng)
+        """The ranks of one draw of the prior, 0 to L each, and how the sampler fared."""
+        truth, rng = self._truth(number)
         answer = self._sampled if self.model is not None else self._searched
         values, told = answer(truth, rng)
         ranks = {}
@@ -133,18 +132,22 @@ class Calibration:
             ties = torch.rand(len(others) + 1, generator=rng)
             is_below = (others < true) | ((others == true) & (ties[1:] < ties[0]))
             ranks[name] = int(is_below.sum())
-        read = torch.stack([values[name][0] for name in QUANTITIES])
-        missed = self.guess.missed(truth.y.cpu(), read).tolist()
-        missed_by = dict(zip(QUANTITIES, missed, strict=True))
-        return {"draw": number, "ranks": ranks, "told": told, "missed": missed_by}
+        return {"draw": number, "ranks": ranks, "told": told}
 
-    @cached_property
-    def guess(self) -> Guess:
-        """The linear guess of what is read off true faces, from faces that are not ranked."""
-        rng = rng_for(self.settings.seed, "guess", 1, 1)
-        return fit_guess(self.together, self.A, self.settings.sigma, rng)
+    def luck(self) -> dict[str, float]:
+        """By how many standard errors the true faces are off; empty where they are few."""
+        if self.settings.draws < LEAST_LUCK:
+            return {}
+        truths = [self._truth(number)[0] for number in range(1, self.settings.draws + 1)]
+        read = [torch.cat(list(quantities_of(truth.image.cpu()).values())) for truth in truths]
+        rng = rng_for(self.settings.seed, "guess", 1, 1)  # of other faces
+        guess = fit_guess(self.together, self.A, self.settings.sigma, rng)
+        off = guess.off_by(torch.stack([truth.y.cpu() for truth in truths]), torch.stack(read))
+        return dict(zip(QUANTITIES, off.tolist(), strict=True))
 
-    def _truth(self, rng: torch.Generator) -> Truth:
+    def _truth(self, number: int) -> tuple[Truth, torch.Generator]:
+        """One draw of the prior, and its stream for what follows."""
+        rng = rng_for(self.settings.seed, "calibration", 1, number)
         G = self.generator.network
         z = torch.randn(1, G.z_dim, generator=rng)
         noise = torch.randn(1, sum(size**2 for size in G.noise_sizes), generator=rng)
@@ -152,7 +155,7 @@ class Calibration:
         image = self.together.draw(z, noise)
         low_res = self.A(image).flatten()
         y = low_res + self.settings.sigma * torch.randn(len(low_res), generator=rng).to(G.device)
-        return Truth(z, noise, image, y)
+        return Truth(z, noise, image, y), rng
 
     def _sampled(
         self, truth: Truth, rng: torch.Generator
@@ -222,8 +225,6 @@ def _earlier(path: Path, settings: CalibrationSettings) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = content["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PulseError(f"cannot read {path}: {error}; move it away") from error
-    if any("missed" not in row for row in rows):
-        raise PulseError(f"{path} is of an earlier version of pulse; move it away")
     if replace(of, draws=settings.draws) != settings:
         raise PulseError(f"{path} is of other settings; move it away, or choose another folder")
     return rows

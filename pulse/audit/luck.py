@@ -7,7 +7,6 @@ samples are not uniform either: what is called for is more faces, not another sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +14,11 @@ from torch import Tensor
 
 from pulse.audit.quantities import quantities_of
 from pulse.downscale import Downscale
-from pulse.search.rng import normal
 from pulse.search.together import Together
 from pulse.shapes import check_shape
 
-SAMPLES = (
-    2048  # of the prior that guesses are fitted to; 4,096 give the same to a tenth of an error
-)
+# Of the prior, that guesses are fitted to: several for each value of a picture.
+SAMPLES = 2048
 
 
 @dataclass(frozen=True)
@@ -29,17 +26,19 @@ class Guess:
     """The best linear guess of Q quantities from a low-resolution picture with noise.
 
     Attributes:
-        picture: (P,) the mean picture.
-        value: (Q,) the mean of the quantities.
+        mean_picture: (P,).
+        mean_value: (Q,).
         gain: (P, Q).
+        samples: that it was fitted to.
     """
 
-    picture: Tensor
-    value: Tensor
+    mean_picture: Tensor
+    mean_value: Tensor
     gain: Tensor
+    samples: int
 
     @classmethod
-    def fitted(cls, pictures: Tensor, values: Tensor, sigma: float) -> Guess:
+    def fit(cls, pictures: Tensor, values: Tensor, sigma: float) -> Guess:
         """Fit to samples: (C + sigma^2 I)^-1 C_xq, with C of the pictures without noise.
 
         Args:
@@ -52,11 +51,17 @@ class Guess:
         mean, value = x.mean(0), q.mean(0)
         x, q = x - mean, q - value
         seen = x.T @ x / len(x) + sigma**2 * torch.eye(x.shape[1], dtype=x.dtype)
-        return cls(mean, value, torch.linalg.solve(seen, x.T @ q / len(x)))
+        return cls(mean, value, torch.linalg.solve(seen, x.T @ q / len(x)), len(x))
 
-    def missed(self, y: Tensor, values: Tensor) -> Tensor:
-        """How far values (..., Q) are from the guess by pictures y (..., P): (..., Q)."""
-        return values.double() - self.value - (y.double() - self.picture) @ self.gain
+    def off_by(self, y: Tensor, values: Tensor) -> Tensor:
+        """By how many standard errors N faces differ from their guesses on average: (Q,).
+
+        Args:
+            y: (N, P) what is seen of them, noise and all.
+            values: (N, Q) what is true.
+        """
+        x = values.double() - self.mean_value - (y.double() - self.mean_picture) @ self.gain
+        return x.mean(0) / x.std(0) / (1 / len(x) + 1 / self.samples) ** 0.5
 
 
 def fit_guess(together: Together, A: Downscale, sigma: float, rng: torch.Generator) -> Guess:
@@ -73,15 +78,8 @@ def fit_guess(together: Together, A: Downscale, sigma: float, rng: torch.Generat
     pictures, values = [], []
     for start in range(0, SAMPLES, together.batch_size):
         n = min(together.batch_size, SAMPLES - start)
-        images = together.draw(
-            normal(rng, n, G.z_dim, device=G.device), normal(rng, n, noise_values, device=G.device)
-        )
+        z, noise = (torch.randn(n, values, generator=rng) for values in (G.z_dim, noise_values))
+        images = together.draw(z.to(G.device), noise.to(G.device))
         pictures.append(A(images).flatten(1).cpu())
         values.append(torch.stack(list(quantities_of(images.cpu()).values()), 1))
-    return Guess.fitted(torch.cat(pictures), torch.cat(values), sigma)
-
-
-def standard_errors(missed: Sequence[float]) -> float:
-    """By how many of its standard errors a mean differs from 0; two numbers at least."""
-    x = torch.tensor(missed, dtype=torch.float64)
-    return float(x.mean() / x.std() * len(x) ** 0.5)
+    return Guess.fit(torch.cat(pictures), torch.cat(values), sigma)

@@ -71,12 +71,15 @@ def distances(ranks: Ranks, answers: int) -> NDArray[np.float64]:
     return (np.abs(below - share) / deviation).max(1)
 
 
-def uniformity_of(ranks: Mapping[str, Sequence[int]], answers: int) -> list[Uniformity]:
+def uniformity_of(
+    ranks: Mapping[str, Sequence[int]], answers: int, luck: Mapping[str, float] | None = None
+) -> list[Uniformity]:
     """Test the ranks of every quantity.
 
     Args:
         ranks: of each quantity, 0 to `answers`.
         answers: L.
+        luck: of those quantities where it is known.
     """
     draws = len(next(iter(ranks.values())))
     by_chance = _by_chance(draws, answers)
@@ -87,7 +90,8 @@ def uniformity_of(ranks: Mapping[str, Sequence[int]], answers: int) -> list[Unif
         p = _p_value(chi_squares(row, answers)[0], by_chance[0])
         p_band = _p_value(distances(row, answers)[0], by_chance[1])
         mean = float(row.mean()) / answers
-        rows.append(Uniformity(name, draws, mean, p, p_band, min(p, p_band) > level))
+        passes = min(p, p_band) > level
+        rows.append(Uniformity(name, draws, mean, p, p_band, passes, (luck or {}).get(name)))
     return rows
 
 

@@ -21,7 +21,7 @@ from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.memory import keep_freed_memory
 from pulse.pool import SearchPool
-from pulse.posterior_pool import FACES_AT_ONCE, PosteriorPool, pool_for
+from pulse.posterior_pool import FACES_AT_ONCE, PosteriorPool, pool_for, sampler_of
 from pulse.pretrained import Pretrained, choose_device
 from pulse.search.bank import Bank
 from pulse.settings import UpscaleSettings
@@ -114,9 +114,9 @@ class RayPool:
         import ray
 
         self._ray = ray
-        # what goes to one worker as a whole: a job, or all of a face that are found together
+        # what goes to one worker as a whole: a job, or all that one sampler answers
         self._waiting: deque[dict[int, Job]] = deque()
-        self._is_by_face = settings.search.method == "posterior"
+        self._has_samplers = settings.search.method == "posterior"
         self._next_number = 0
         self._losses = 0
         self._has_started = not ray.is_initialized()
@@ -174,20 +174,20 @@ class RayPool:
     @property
     def wants_more(self) -> bool:
         """Whether less is waiting than a round of all workers takes."""
-        at_once = FACES_AT_ONCE if self._is_by_face else self.batch_size
+        at_once = FACES_AT_ONCE if self._has_samplers else self.batch_size
         return len(self._waiting) < at_once * len(self._workers)
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Put jobs into the queue."""
         numbered = dict(enumerate(jobs, self._next_number))
         self._next_number += len(numbered)
-        self._waiting.extend(self._parted(numbered))
+        self._waiting.extend(self._parts_of(numbered))
 
-    def _parted(self, jobs: dict[int, Job]) -> list[dict[int, Job]]:
+    def _parts_of(self, jobs: dict[int, Job]) -> list[dict[int, Job]]:
         """Jobs by what goes to one worker as a whole."""
-        parts: dict[int, dict[int, Job]] = {}
+        parts: dict[object, dict[int, Job]] = {}
         for number, job in jobs.items():
-            parts.setdefault(id(job.face) if self._is_by_face else number, {})[number] = job
+            parts.setdefault(sampler_of(job) if self._has_samplers else number, {})[number] = job
         return list(parts.values())
 
     def advance(self) -> list[tuple[Job, Candidate]]:
@@ -213,11 +213,11 @@ class RayPool:
         """Hand jobs to a worker that is not at work, and set it going."""
         if worker.call is not None:
             return
-        most = FACES_AT_ONCE if self._is_by_face else QUEUE_BATCHES * self.batch_size
-        held = [len(self._parted(one.jobs)) for one in self._workers]
+        most = FACES_AT_ONCE if self._has_samplers else QUEUE_BATCHES * self.batch_size
+        held = sum(len(self._parts_of(one.jobs)) for one in self._workers)
         # near the end each worker gets its share, so that none is left with all of the rest
-        share = -(-(len(self._waiting) + sum(held)) // len(self._workers))
-        room = min(most, share) - held[self._workers.index(worker)]
+        share = -(-(len(self._waiting) + held) // len(self._workers))
+        room = min(most, share) - len(self._parts_of(worker.jobs))
         new: dict[int, Job] = {}
         for _ in range(min(room, len(self._waiting))):
             new |= self._waiting.popleft()
@@ -246,7 +246,7 @@ class RayPool:
                 f"a worker was lost, {self._losses} in a row ({first_line(error)}); what is "
                 "finished is kept: mend the machine and run the same command again"
             ) from error
-        self._waiting.extendleft(reversed(self._parted(worker.jobs)))
+        self._waiting.extendleft(reversed(self._parts_of(worker.jobs)))
         self._workers[self._workers.index(worker)] = self._ready_worker()
 
     def _spawn(self) -> ActorHandle:
@@ -272,7 +272,7 @@ class RayPool:
 
 
 def _without_pictures(jobs: dict[int, Job]) -> list[tuple[int, Job]]:
-    """The jobs without the photographs' faces, which no search needs; one face for all of its."""
+    """The jobs without the photographs, which no search needs; jobs of one face still share it."""
     faces = {id(job.face): job.face for job in jobs.values()}
     slim = {key: replace(face, aligned=None) for key, face in faces.items()}
     return [(number, replace(job, face=slim[id(job.face)])) for number, job in jobs.items()]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pulse.audit.calibration import Calibration, CalibrationSettings
-from pulse.audit.luck import standard_errors
 from pulse.audit.uniformity import Uniformity, draw_ranks, uniformity_of
 from pulse.files import make_folder
 from pulse.pretrained import Pretrained
@@ -29,10 +27,7 @@ def calibrate(settings: CalibrationSettings, loaded: Pretrained, out: Path) -> l
         rows = study.ranks(out, show)
     ranks = {name: [row["ranks"][name] for row in rows] for name in rows[0]["ranks"]}
     draw_ranks(ranks, settings.answers, out / f"{settings.name}.png")
-    missed = {name: [row["missed"][name] for row in rows] for name in rows[0]["missed"]}
-    luck = {name: standard_errors(values) for name, values in missed.items() if len(values) > 1}
-    tests = uniformity_of(ranks, settings.answers)
-    return [replace(test, luck=luck.get(test.quantity)) for test in tests]
+    return uniformity_of(ranks, settings.answers, study.luck())
 
 
 def table(rows: Sequence[Uniformity]) -> str:

@@ -42,7 +42,7 @@ from pulse.search.particles import (
     ess_share,
     systematic,
 )
-from pulse.search.rng import normal, uniform
+from pulse.search.rng import Stream
 from pulse.search.sampling import Diagnostics, Draw, Model, Posterior, SamplerSettings
 from pulse.search.walks import Walks
 from pulse.shapes import check_shape
@@ -55,6 +55,7 @@ BISECTIONS = 12  # of the way to the next target: to 1/4096
 DELAYED_ACCEPTANCE = 0.3  # that the generator's moves aim at
 LONGEST_WALK = 1.2  # radians that one of the generator's walks turns at most
 FINER = 0.5  # steps of the generator's walks: to draw a walk that the guide refuses is a waste
+EIGHT = 8  # samples whose random numbers are a stream
 NOISE_RHO = 0.95  # correlation of the noise maps before and after a move
 
 Asking = Generator[Draw, Tensor, Particles]
@@ -82,11 +83,16 @@ class Sampler:
         check_shape("y", y, len(model.variances))
         if not sigma > 0:
             raise ValueError(f"got sigma {sigma}, expected more than 0")
-        self.model, self.rng, self.settings, self.samples = model, rng, settings, samples
+        self.model, self.settings = model, settings
+        self.samples = settings.particles if samples is None else samples
+        if not 1 <= self.samples <= settings.particles:
+            raise ValueError(f"got samples {samples}, expected 1 to {settings.particles}")
         self.y = y @ model.axes  # all pictures are taken along the axes
         self.least_sigma, self.is_estimated = sigma, is_estimated
-        self.walks = Walks(model.surrogate, rng)
+        self.stream = Stream((rng,))
+        self.walks = Walks(model.surrogate, self.stream)
         self.walk = LONGEST_WALK / 2
+        self.teachers: int | None = None  # particles, the first, by which walks and sigma are set
         self.accepted: list[float] = []
         self.told = Diagnostics(sigma)
 
@@ -98,21 +104,31 @@ class Sampler:
         C = self.walks.preconditioner(x, guide)
         x = yield from self._drawn_some(x, HANDED_OVER * self.settings.particles)
         x = yield from self._handed_over(x, guide, C)
-        self.told.ancestors = len(torch.unique(x.ancestors))
-        order = torch.randperm(len(x), generator=self.rng)  # copies of a particle are neighbours
-        x = x.rows(order[: self.samples].to(x.z.device))
+        x = self._asked_for(x)
         start = x.z
         for _ in range(self.settings.moves):
             if self.is_estimated:
-                misfit = (self.y - x.drawn).square().mean().sqrt().item()
+                misfit = (self.y - x.drawn[: self.teachers]).square().mean().sqrt().item()
                 self.told.sigma = max(self.least_sigma, misfit)
             x = yield from self._moved(x, self._exact(), guide, C)
-        self.told.unmoved = int((x.z == start).all(1).sum())
-        return self._posterior(x)
+        self.told.unmoved = int((x.z == start).all(1)[: self.samples].sum())
+        return self._posterior(x.rows(torch.arange(self.samples, device=x.z.device)))
+
+    def _asked_for(self, x: Particles) -> Particles:
+        """Enough of the particles, in random order: copies of one are neighbours.
+
+        From here on each eight has a stream of its own, and the first eight set the length of walks
+        and sigma: samples are the same however many others are asked for.
+        """
+        order = torch.randperm(len(x), generator=self.stream.first)
+        self.stream = self.walks.stream = self.stream.parted(EIGHT, -(-len(x) // EIGHT))
+        self.teachers = EIGHT
+        return x.rows(order[: EIGHT * -(-self.samples // EIGHT)].to(x.z.device))
 
     def _posterior(self, x: Particles) -> Posterior:
         """The particles as they are in the end."""
         self.told.acceptance = sum(self.accepted) / len(self.accepted)
+        self.told.ancestors = len(torch.unique(x.ancestors))
         log_likelihood = self._exact().log(x)
         return Posterior(x.z, x.noise, x.drawn @ self.model.axes.T, log_likelihood, self.told)
 
@@ -121,7 +137,7 @@ class Sampler:
     def _explore(self) -> tuple[Particles, Target]:
         """From draws of the prior to the surrogate's posterior."""
         count, goal = self.settings.explorers, self.told.sigma
-        z = normal(self.rng, count, self.model.z_dim, device=self.y.device)
+        z = self.stream.normal(count, self.model.z_dim, device=self.y.device)
         seen = self._seen(z)
         x = Particles(z, z.new_zeros(count, 0), seen, seen, torch.arange(count, device=z.device))
         sigma = max(SIGMA_START, goal)
@@ -150,9 +166,9 @@ class Sampler:
 
     def _drawn_some(self, x: Particles, count: int) -> Asking:
         """Some of the particles, drawn by the generator with noise maps of their own."""
-        rows = torch.randperm(len(x), generator=self.rng)[:count]
+        rows = torch.randperm(len(x), generator=self.stream.first)[:count]
         x = x.rows(rows.to(x.z.device))
-        noise = normal(self.rng, len(x), self.model.noise_values, device=x.z.device)
+        noise = self.stream.normal(len(x), self.model.noise_values, device=x.z.device)
         return replace(x, noise=noise, drawn=(yield from self._drawn(x.z, noise)))
 
     def _corrected(self, few: Particles) -> Target:
@@ -222,17 +238,17 @@ class Sampler:
         self.told.ess = min(self.told.ess, ess_share(log_weights) * len(x) / count)
         self.told.log_evidence += (log_weights.logsumexp(0) - math.log(len(x))).item()
         self.told.steps += 1
-        return x.rows(systematic(log_weights.softmax(0), count, self.rng)), t
+        return x.rows(systematic(log_weights.softmax(0), count, self.stream.first)), t
 
     # moves
 
     def _moved(self, x: Particles, target: Target, guide: Target, C: Preconditioner) -> Asking:
         """A walk on the surrogate, accepted by the generator: it leaves `target` as it is."""
         other, walked = self.walks.walked(x, guide, C, self.walk, FINER * self.walks.angle)
+        step = self.stream.normal(*x.noise.shape, device=x.noise.device)[walked]
         if not walked.any():
             self.accepted.append(0.0)
             return x
-        step = normal(self.rng, *x.noise.shape, device=x.noise.device)[walked]
         noise = NOISE_RHO * x.noise[walked] + (1 - NOISE_RHO**2) ** 0.5 * step
         drawn = yield from self._drawn(other.z[walked], noise)
         other = replace(
@@ -241,8 +257,10 @@ class Sampler:
         )  # fmt: skip
         # the walk is reversible for the guide and the prior: what is left is how targets differ
         log_ratio = target.log(other) - guide.log(other) - target.log(x) + guide.log(x)
-        accepted = uniform(self.rng, len(x), x.z.device).log() < log_ratio
-        self.walk = adapted(self.walk, accepted[walked], DELAYED_ACCEPTANCE, LONGEST_WALK)
+        accepted = self.stream.uniform(len(x), x.z.device).log() < log_ratio
+        taught = accepted[: self.teachers][walked[: self.teachers]]
+        if len(taught):
+            self.walk = adapted(self.walk, taught, DELAYED_ACCEPTANCE, LONGEST_WALK)
         self.accepted.append((accepted & walked).double().mean().item())
         return x.replaced(accepted, other)
 

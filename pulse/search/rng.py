@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,11 +26,42 @@ def rng_for(seed: int, picture: str, face: int, candidate: int) -> torch.Generat
     return rng
 
 
-def normal(rng: torch.Generator, *shape: int, device: torch.device) -> Tensor:
-    """Standard normal numbers of a stream, on a device."""
-    return torch.randn(*shape, generator=rng).to(device)
+@dataclass(frozen=True)
+class Stream:
+    """Random numbers for the rows of tensors, drawn on the CPU.
 
+    Attributes:
+        rngs: one for all rows, or one for each few of them: these rows then get the same numbers
+            however many others there are.
+        rows: that each has; 0 for all.
+    """
 
-def uniform(rng: torch.Generator, count: int, device: torch.device) -> Tensor:
-    """Numbers in [0, 1) of a stream, on a device: (count,) float64."""
-    return torch.rand(count, generator=rng, dtype=torch.float64).to(device)
+    rngs: tuple[torch.Generator, ...]
+    rows: int = 0
+
+    @property
+    def first(self) -> torch.Generator:
+        """The stream of what concerns all rows."""
+        return self.rngs[0]
+
+    def parted(self, rows: int, parts: int) -> Stream:
+        """Streams that follow from this one, each for some rows."""
+        seeds = torch.randint(2**62, (parts,), generator=self.first).tolist()
+        return Stream(tuple(torch.Generator().manual_seed(seed) for seed in seeds), rows)
+
+    def normal(self, *shape: int, device: torch.device) -> Tensor:
+        """Standard normal numbers, on a device."""
+        parts = self._parts(shape[0])
+        return torch.cat([torch.randn(n, *shape[1:], generator=rng) for rng, n in parts]).to(device)
+
+    def uniform(self, count: int, device: torch.device) -> Tensor:
+        """Numbers in [0, 1), on a device: (count,) float64."""
+        parts = self._parts(count)
+        numbers = [torch.rand(n, generator=rng, dtype=torch.float64) for rng, n in parts]
+        return torch.cat(numbers).to(device)
+
+    def _parts(self, count: int) -> list[tuple[torch.Generator, int]]:
+        """Who draws for how many of the rows."""
+        rows = self.rows or count
+        sizes = [min(rows, count - start) for start in range(0, count, rows)]
+        return list(zip(self.rngs[: len(sizes)], sizes, strict=True))

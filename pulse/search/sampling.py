@@ -72,7 +72,7 @@ class Diagnostics:
         sigma: standard deviation of the misfit, pixels in [0, 1]: given or estimated.
         steps: temperature steps, on the surrogate and on the way to the generator.
         ess: the least effective sample size after one, as a share of the particles.
-        ancestors: draws of the prior that the particles which went over descend from.
+        ancestors: draws of the prior that the samples descend from.
         acceptance: mean share of the particles that a move of the generator took elsewhere.
         unmoved: samples that the generator never moved.
         log_evidence: log p(y | sigma), from the weights of all steps.

@@ -1,4 +1,4 @@
-"""Computing on one core, for what rounds by how many there are."""
+"""Computing on one thread, for what is rounded otherwise by several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one core: decompositions of matrices are rounded by how many there are."""
+    """Compute on one thread: with several, decompositions of matrices are rounded otherwise."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pulse.search.particles import Particles, Preconditioner, Target, adapted, squared
-from pulse.search.rng import normal, uniform
+from pulse.search.rng import Stream
 
 WALKS, TURN = 2, 1.6  # of each particle between two targets, and radians that one turns, about
 MOST_STEPS = 24  # turns of a walk
@@ -28,14 +28,14 @@ class Walks:
 
     Args:
         surrogate: z (N, z_dim) to low-resolution pictures (N, P), differentiable.
-        rng: of the face, on the CPU.
+        stream: of the face.
 
     Attributes:
         angle: of a turn, adapted to how many walks are accepted.
     """
 
-    def __init__(self, surrogate: Callable[[Tensor], Tensor], rng: torch.Generator) -> None:
-        self.surrogate, self.rng = surrogate, rng
+    def __init__(self, surrogate: Callable[[Tensor], Tensor], stream: Stream) -> None:
+        self.surrogate, self.stream = surrogate, stream
         self.angle = 0.5
 
     def mixed(self, x: Particles, target: Target) -> Particles:
@@ -62,7 +62,7 @@ class Walks:
             The particles, and which of them moved (N,).
         """
         steps = max(1, min(MOST_STEPS, round(length * self._jitter() / angle)))
-        start = C.power(normal(self.rng, *x.z.shape, device=x.z.device), 0.5)
+        start = C.power(self.stream.normal(*x.z.shape, device=x.z.device), 0.5)
         kick = math.tan(angle / 2)
         other, v = x, start
         for i in range(steps + 1):
@@ -77,7 +77,7 @@ class Walks:
             squared(x.z) - squared(other.z)
             + squared(C.power(start, -0.5)) - squared(C.power(v, -0.5))
         )  # fmt: skip
-        accepted = uniform(self.rng, len(x), x.z.device).log() < log_ratio
+        accepted = self.stream.uniform(len(x), x.z.device).log() < log_ratio
         return x.replaced(accepted, other), accepted
 
     def preconditioner(self, x: Particles, target: Target) -> Preconditioner:
@@ -86,7 +86,7 @@ class Walks:
         probes = torch.cat(
             [
                 self._pulled(
-                    x, lambda x: root * normal(self.rng, *x.seen.shape, device=x.seen.device)
+                    x, lambda x: root * self.stream.normal(*x.seen.shape, device=x.seen.device)
                 )[1]
                 for _ in range(-(-PROBES // len(x)))
             ]
@@ -106,4 +106,4 @@ class Walks:
 
     def _jitter(self) -> float:
         """A factor on the length of a walk: one length may come back to where it began."""
-        return 0.5 + torch.rand((), generator=self.rng).item()
+        return 0.5 + torch.rand((), generator=self.stream.first).item()

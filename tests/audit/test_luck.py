@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pulse.audit.luck import Guess, fit_guess, standard_errors
+from pulse.audit.luck import Guess, fit_guess
 from pulse.audit.quantities import QUANTITIES, quantities_of
 from pulse.downscale import Downscale
 from pulse.search.together import Together
@@ -26,20 +26,20 @@ def samples(count, seed):
 
 def test_the_guess_is_that_of_a_linear_model():
     B, x, q = samples(200_000, 1)
-    guess = Guess.fitted(x, q, SIGMA)
+    guess = Guess.fit(x, q, SIGMA)
     want = torch.linalg.solve(B.T @ B + SIGMA**2 * torch.eye(P), B.T[:, :2])
     assert torch.allclose(guess.gain.float(), want, atol=0.01)  # 0.002 by the number of samples
-    assert torch.allclose(guess.value.float(), torch.ones(2), atol=0.01)
+    assert torch.allclose(guess.mean_value.float(), torch.ones(2), atol=0.01)
 
 
 def test_luck_shows_in_faces_and_in_noise_alike():
     _, x, q = samples(20_000, 1)
-    guess = Guess.fitted(x, q, SIGMA)
+    guess = Guess.fit(x, q, SIGMA)
     _, x, q = samples(2000, 2)
     noise = SIGMA * torch.randn(x.shape, generator=rng_of(3))
 
     def off(x, q, noise):
-        return standard_errors(guess.missed(x + noise, q)[:, 0].tolist())
+        return guess.off_by(x + noise, q)[0]
 
     assert abs(off(x, q, noise)) < 4
     darkest = q[:, 0].argsort()[:1000]  # of typical faces the darker half
@@ -47,9 +47,10 @@ def test_luck_shows_in_faces_and_in_noise_alike():
     assert abs(off(x, q, noise + 0.3)) > 6
 
 
-def test_standard_errors_of_a_mean():
-    assert standard_errors([1, 2, 3]) == pytest.approx(2 * 3**0.5)
-    assert standard_errors([-1, 1]) == 0
+def test_standard_errors_are_of_the_faces_and_of_the_guess():
+    guess = Guess(torch.zeros(P), torch.zeros(1), torch.zeros(P, 1).double(), samples=6)
+    off = guess.off_by(torch.zeros(3, P), torch.tensor([[1.0], [2.0], [3.0]]))
+    assert off.item() == pytest.approx(2 / (1 / 3 + 1 / 6) ** 0.5)
 
 
 def test_a_generator_s_faces_are_guessed(small_generator, monkeypatch):
@@ -63,9 +64,8 @@ def test_a_generator_s_faces_are_guessed(small_generator, monkeypatch):
     values = torch.stack(list(quantities_of(images).values()), 1)
     low_res = A(images).flatten(1)
     y = low_res + 0.02 * torch.randn(low_res.shape, generator=rng_of(3))
-    missed = guess.missed(y, values)
-    assert missed.shape == (100, len(QUANTITIES))
-    brightness = [name.endswith("lightness") for name in QUANTITIES]
-    # of lightness little is left: the window is seen
-    assert (missed.var(0) < 0.3 * values.var(0))[torch.tensor(brightness)].all()
-    assert all(abs(standard_errors(column.tolist())) < 4 for column in missed.T)
+    missed = values - guess.mean_value - (y.double() - guess.mean_picture) @ guess.gain
+    lightness = torch.tensor([name.endswith("lightness") for name in QUANTITIES])
+    # little is left of it: the window is seen
+    assert (missed.var(0) < 0.3 * values.var(0))[lightness].all()
+    assert (guess.off_by(y, values).abs() < 4).all()

@@ -124,10 +124,7 @@ POSTERIOR = UpscaleSettings(
 )
 
 
-def test_a_face_is_sampled_once_whatever_the_number_of_workers(
-    cluster, folder, tmp_path, with_head
-):
-    """All of its candidates go to one worker; with a head that errs so, no move is accepted."""
+def test_two_workers_sample_what_one_process_samples(cluster, folder, tmp_path, with_head):
     small = tmp_path / "in"
     small.mkdir()
     for i in range(3):
@@ -137,6 +134,25 @@ def test_a_face_is_sampled_once_whatever_the_number_of_workers(
     searcher = RayPool.factory(None, 2, "cpu")
     Runner(two, with_head, POSTERIOR, BATCH, searcher=searcher).run([small])
     assert tree_of(two) == tree_of(one)
+
+
+def test_a_worker_without_jobs_does_not_keep_the_driver_waiting(cluster, folder, with_head):
+    """Pictures may still be in reading: more jobs are asked for before the first has its answer."""
+    face = prepare_faces(
+        picture_from(Image.open(folder / "00.png")), 32, FaceSettings(align="never", low_res=8)
+    )[0]
+    pool = RayPool(with_head, POSTERIOR, 4, 9, address=None, workers=2, device="cpu")
+    try:
+        pool.add([Job(face, 1)])
+        assert pool.advance() == []
+        assert len(pool) == 1
+        assert pool.wants_more
+        answers = []
+        while len(pool):
+            answers += pool.advance()
+        assert [candidate.number for _, candidate in answers] == [1]
+    finally:
+        pool.close()
 
 
 def test_jobs_of_a_face_go_to_a_worker_together(cluster, folder, with_head):

@@ -7,6 +7,7 @@ import torch
 
 from pulse.downscale import Downscale
 from pulse.search.particles import Likelihood, Particles, Target
+from pulse.search.rng import Stream
 from pulse.search.surrogate import HEAD_PX, Head, draw_samples, fit_head, model_of
 from pulse.search.walks import Walks
 
@@ -75,7 +76,7 @@ def test_the_number_of_threads_changes_no_bit(one_thread):
             seen = model.surrogate(z)
         x = Particles(z, z[:, :0], seen, seen, torch.arange(64))
         likelihood = Likelihood(seen[0], 0.2**2 + model.variances, is_drawn=False)
-        x = Walks(model.surrogate, rng_of(1)).mixed(x, Target(((1.0, likelihood),)))
+        x = Walks(model.surrogate, Stream((rng_of(1),))).mixed(x, Target(((1.0, likelihood),)))
         assert not torch.equal(x.z, z)
         found.append([model.axes, model.variances, x.z, x.seen])
     for other in found[1:]:
