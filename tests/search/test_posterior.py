@@ -192,6 +192,28 @@ def test_an_unknown_sigma_is_estimated():
     assert run(sampler, drawn_by(J)).diagnostics.sigma == 0.4  # never below
 
 
+def test_samples_are_the_same_however_many_are_asked_for():
+    """Sigma and the length of walks too, which are learnt on the way; noise maps of odd size."""
+    J = torch.randn(200, Z, generator=rng_of(0)) / Z**0.5
+    y = J @ torch.randn(Z, generator=rng_of(1)) + 0.2 * torch.randn(200, generator=rng_of(2))
+    model = identity_model(lambda z: z @ (1.05 * J).T, 1e-3, noise_values=3, values=200)
+    ends = []
+    for samples in (3, 8, 9, 24, None):
+        settings = SamplerSettings(64, 30, 12)
+        sampler = Sampler(
+            model, y, 0.02, rng_of(0), settings, samples=samples, is_estimated=True
+        )  # fmt: skip
+        found = run(sampler, lambda z, noise: z @ J.T + noise.mean(1, keepdim=True))
+        assert len(found.z) == (samples or 30)
+        assert 0.2 < found.diagnostics.acceptance < 0.9
+        ends.append((found.z, found.noise, sampler.walk, found.diagnostics.sigma))
+    z, noise, walk, sigma = ends[-1]
+    for few in ends[:-1]:
+        assert torch.equal(few[0], z[: len(few[0])])
+        assert torch.equal(few[1], noise[: len(few[1])])
+        assert few[2:] == (walk, sigma)
+
+
 def test_noise_maps_are_sampled_too():
     """y = z + noise + N(0, sigma^2): the noise maps take their share of the residual."""
     model = identity_model(lambda z: z[:, :2], 1.0, noise_values=2, z_dim=2, values=2)
