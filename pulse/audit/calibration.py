@@ -179,8 +179,8 @@ class Calibration:
             low_res=truth.y.view(3, *self.A.out_size).cpu(), number=1, count=1, aligned=None,
             picture=f"calibration-{rng.initial_seed()}", quad=None, notes=(), warnings=(),
         )  # fmt: skip
-        pool = SearchPool(self.generator, settings, BATCH_SIZE)
         L = self.settings.answers
+        pool = SearchPool(self.generator, settings, min(BATCH_SIZE, L))
         pool.add(Job(face, number) for number in range(1, L + 1))
         found = []
         while len(pool):
