@@ -107,6 +107,7 @@ def test_only_the_samples_that_are_asked_for_move_on(embedded_with_head, image, 
         for numbers in ([3], range(1, 9), range(1, 25))
     )
     assert len({sample.image.numpy().tobytes() for sample in many}) > 8
+    assert not torch.equal(many[0].image, many[1].image)
     for i in range(8):
         assert torch.equal(eight[i].image, many[i].image)
     assert torch.equal(few[0].image, many[2].image)

@@ -29,7 +29,7 @@ from pulse.search.posterior import Sampler
 from pulse.search.rng import rng_for
 from pulse.search.sampling import SamplerSettings
 from pulse.search.surrogate import model_of
-from pulse.search.together import Together, sample_face
+from pulse.search.together import Together, drawn_of_prior, sample_face
 from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 
 BATCH_SIZE = 32
@@ -148,13 +148,10 @@ class Calibration:
     def _truth(self, number: int) -> tuple[Truth, torch.Generator]:
         """One draw of the prior, and its stream for what follows."""
         rng = rng_for(self.settings.seed, "calibration", 1, number)
-        G = self.generator.network
-        z = torch.randn(1, G.z_dim, generator=rng)
-        noise = torch.randn(1, sum(size**2 for size in G.noise_sizes), generator=rng)
-        z, noise = z.to(G.device), noise.to(G.device)
+        z, noise = drawn_of_prior(self.generator.network, 1, rng)
         image = self.together.draw(z, noise)
         low_res = self.A(image).flatten()
-        y = low_res + self.settings.sigma * torch.randn(len(low_res), generator=rng).to(G.device)
+        y = low_res + self.settings.sigma * torch.randn(len(low_res), generator=rng).to(low_res)
         return Truth(z, noise, image, y), rng
 
     def _sampled(

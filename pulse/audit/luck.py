@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pulse.audit.quantities import quantities_of
 from pulse.downscale import Downscale
-from pulse.search.together import Together
+from pulse.search.together import Together, drawn_of_prior
 from pulse.shapes import check_shape
 
 # Of the prior, that guesses are fitted to: several for each value of a picture.
@@ -73,13 +73,10 @@ def fit_guess(together: Together, A: Downscale, sigma: float, rng: torch.Generat
         sigma: standard deviation of its noise.
         rng: on the CPU.
     """
-    G = together.G
-    noise_values = sum(size**2 for size in G.noise_sizes)
     pictures, values = [], []
     for start in range(0, SAMPLES, together.batch_size):
         n = min(together.batch_size, SAMPLES - start)
-        z, noise = (torch.randn(n, values, generator=rng) for values in (G.z_dim, noise_values))
-        images = together.draw(z.to(G.device), noise.to(G.device))
+        images = together.draw(*drawn_of_prior(together.G, n, rng))
         pictures.append(A(images).flatten(1).cpu())
         values.append(torch.stack(list(quantities_of(images.cpu()).values()), 1))
     return Guess.fit(torch.cat(pictures), torch.cat(values), sigma)

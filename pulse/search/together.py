@@ -101,6 +101,14 @@ class Together:
         return x[:n].float().clamp(0, 1)  # as it is saved
 
 
+def drawn_of_prior(G: Generator, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Latents of the prior, z (N, z_dim) and noise (N, Q), from a stream on the CPU."""
+    noise_values = sum(size**2 for size in G.noise_sizes)
+    z = torch.randn(count, G.z_dim, generator=rng)
+    noise = torch.randn(count, noise_values, generator=rng)
+    return z.to(G.device), noise.to(G.device)
+
+
 def noise_maps_of(G: Generator, noise: Tensor) -> list[Tensor]:
     """Flattened noise maps (N, Q) as the generator takes them."""
     parts = torch.split(noise, [size**2 for size in G.noise_sizes], 1)
