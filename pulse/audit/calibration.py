@@ -35,6 +35,7 @@ from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 BATCH_SIZE = 32
 PROJECTIONS = 2
 LEAST_LUCK = 20  # draws that a mean is taken of
+TUNED_ON = 500  # faces of each seed, the first, that the sampler may have been tuned with
 SAMPLER = SamplerSettings()  # as `pulse upscale` has it
 
 
@@ -44,7 +45,7 @@ class CalibrationSettings:
 
     Attributes:
         method: whose answers are ranked.
-        draws: faces of the prior.
+        draws: faces of the prior, after those that the sampler was tuned with.
         answers: L, for each of them.
         low_res: pixels a side.
         sigma: standard deviation of the noise, pixels in [0, 1].
@@ -66,6 +67,11 @@ class CalibrationSettings:
     def name(self) -> str:
         """What its files are called."""
         return f"calibration-{self.method}-{self.low_res}px"
+
+    @property
+    def numbers(self) -> range:
+        """Of the draws: `TUNED_ON` and one is the first."""
+        return range(TUNED_ON + 1, TUNED_ON + 1 + self.draws)
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,11 @@ class Calibration:
         """
         path = folder / f"{self.settings.name}.json"
         rows = _earlier(path, self.settings)
-        for number in range(len(rows) + 1, self.settings.draws + 1):
+        for number in self.settings.numbers[len(rows) :]:
             rows.append(self.rank(number))
             content = {"settings": asdict(self.settings), "rows": rows}
             write_text_atomically(path, json.dumps(content) + "\n")
-            on_draw(number)
+            on_draw(len(rows))
         return rows[: self.settings.draws]
 
     def rank(self, number: int) -> dict[str, Any]:
@@ -138,7 +144,7 @@ class Calibration:
         """By how many standard errors the true faces are off; empty where they are few."""
         if self.settings.draws < LEAST_LUCK:
             return {}
-        truths = [self._truth(number)[0] for number in range(1, self.settings.draws + 1)]
+        truths = [self._truth(number)[0] for number in self.settings.numbers]
         read = [torch.cat(list(quantities_of(truth.image.cpu()).values())) for truth in truths]
         rng = rng_for(self.settings.seed, "guess", 1, 1)  # of other faces
         guess = fit_guess(self.together, self.A, self.settings.sigma, rng)
@@ -220,8 +226,9 @@ def _earlier(path: Path, settings: CalibrationSettings) -> list[dict[str, Any]]:
         content = json.loads(path.read_text())
         of = CalibrationSettings(**content["settings"])
         rows: list[dict[str, Any]] = content["rows"]
+        first = rows[0]["draw"] if rows else settings.numbers[0]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PulseError(f"cannot read {path}: {error}; move it away") from error
-    if replace(of, draws=settings.draws) != settings:
+    if replace(of, draws=settings.draws) != settings or first != settings.numbers[0]:
         raise PulseError(f"{path} is of other settings; move it away, or choose another folder")
     return rows
