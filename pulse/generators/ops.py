@@ -51,34 +51,46 @@ class Kept:
     """What a layer makes of its weights, kept while they are frozen: much of the cost of a step."""
 
     def __init__(self) -> None:
-        self._made: tuple[object, tuple[Tensor, ...]] | None = None
+        self._made: dict[object, tuple[object, tuple[Tensor, ...]]] = {}
 
     def of(
         self, weights: tuple[Tensor, ...], kind: object, make: Callable[[], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What `make` makes of weights, anew where they or the kind are others than last time."""
+        """What `make` makes of weights, anew where they are others than the last time.
+
+        Args:
+            weights: of the layer.
+            kind: of what is made, such as its precision; one of each is kept.
+            make: from the weights.
+        """
         if any(weight.requires_grad for weight in weights):  # it carries the graph of one step
             return make()
-        made_for = (kind, [(w.device, w.dtype, w.data_ptr(), w._version) for w in weights])
-        if self._made is None or self._made[0] != made_for:
-            self._made = (made_for, make())
-        return self._made[1]
+        made_for = [(w.device, w.dtype, w.data_ptr(), w._version) for w in weights]
+        if kind not in self._made or self._made[kind][0] != made_for:
+            self._made[kind] = (made_for, make())
+        return self._made[kind][1]
 
 
 def times_rows(x: Tensor, matrix: Tensor) -> Tensor:
     """Multiply x (B, I) by the rows of a matrix (O, I): (B, O).
 
-    On a CPU without a product of matrices, which rounds by B and by the number of threads; a last
-    bit may turn half precision's next rounding.
+    On a CPU each row on its own: a product of matrices rounds by B and by the number of threads,
+    and a last bit may turn half precision's next rounding.
     """
     if x.device.type != "cpu":
         return x @ matrix.T
-    return (x[:, None] * matrix).sum(2)
+    return torch.bmm(x[:, None], matrix.T.expand(len(x), -1, -1))[:, 0]
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """In which order features x (B, C, H, W) lie in memory."""
+    has_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if has_last else torch.contiguous_format
 
 
 def convolve_pixels(x: Tensor, weight: Tensor) -> Tensor:
     """Map pixels of x (B, I, H, W) by a matrix of each picture (B, O, I): (B, O, H, W)."""
-    if x.is_contiguous(memory_format=torch.channels_last):
+    if memory_format(x) == torch.channels_last:
         # pixels as rows, so that the gradient has channels last too
         y = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT  # (B, O, HW)
     else:
@@ -141,14 +153,16 @@ class Dense(nn.Module):
 
 
 class StyleDense(Dense):
-    """The layer between w and the styles of a convolution: few rows, each rounded on its own."""
+    """The layer between w and the styles of a convolution: few rows, each rounded on its own.
+
+    Never in half precision, as in the original networks.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in_features) to (B, out_features)."""
-        if torch.is_autocast_enabled(x.device.type):
-            return super().forward(x)
-        weight, bias = self.scaled(x)
-        return times_rows(x, weight) + bias
+        with without_autocast(x):
+            weight, bias = self.scaled(x)
+            return times_rows(x, weight) + bias
 
 
 def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:

@@ -31,6 +31,7 @@ from pulse.generators.ops import (
     filter_depthwise,
     is_half,
     load_frozen,
+    memory_format,
     times_rows,
     upsample_filtered,
     without_autocast,
@@ -84,21 +85,25 @@ class StyledConv(nn.Module):
         """The weight as features like x meet it, and what demodulation needs of it.
 
         Returns:
-            weight (O, I, 3, 3), and the sums of its squares over the kernel (O, I).
+            weight (O, I, 3, 3), or (I, O, 3, 3) if `up`, and the sums of its squares over the
+            kernel (O, I).
         """
-        dtype, half = feature_dtype(x), is_half(x)
+        dtype, half, order = feature_dtype(x), is_half(x), memory_format(x)
 
         def make() -> tuple[Tensor, ...]:
             with without_autocast(x):
-                return made_weight(self.weight, dtype, is_in_range=half)
+                weight, squares = made_weight(self.weight, dtype, is_in_range=half)
+            if self.up:  # in the order of the features: it would be copied in every pass
+                weight = weight.transpose(0, 1).contiguous(memory_format=order)
+            return weight, squares
 
-        return self.kept.of((self.weight,), (dtype, half), make)
+        return self.kept.of((self.weight,), (dtype, half, order), make)
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""
         if not self.up:
             return F.conv2d(x, weight, padding=1)
-        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, O, 2H + 1, 2W + 1)
+        x = F.conv_transpose2d(x, weight, stride=2)  # (B, O, 2H + 1, 2W + 1)
         taps = self.resample_filter.shape[0]
         x = filter_depthwise(x, 4 * self.resample_filter, padding=(taps - 1) // 2)
         return x if taps % 2 == 0 else x[..., :-1, :-1]  # no odd filter has its centre between

@@ -122,18 +122,17 @@ class Mixing(SlotSearch):
             low_res = group.A(self._pick(x, group.slots))  # (n, 3, h, w)
             residuals.append(group.target - low_res.detach())
             along = along + (low_res * self.known(group.A.out_size).whiten(residuals[-1])).sum()
-        # the gradient of <A(G(v)), M r> with M r held is J^T M r
-        gradients = torch.autograd.grad(along, variables)
-
-        errors = self._keep_best(x.detach(), ws.detach(), [n.detach() for n in variables])
-        if self.is_mixed:
-            for slot in self.finished():
-                self._redraw_best(slot)
-        self._move(gradients, residuals)
-        self._go_back(errors)
         losses = x.new_zeros(self.slots)
         for group, r in zip(self.groups, residuals, strict=True):
             losses[group.slots] = r.square().mean((1, 2, 3))
+
+        errors = self._keep_best(x.detach(), ws.detach(), [n.detach() for n in variables])
+        if self.is_mixed:
+            self._redraw_best(self.finished())
+        if len(self.finished()) < len(self.active):  # else there is nowhere to go
+            # the gradient of <A(G(v)), M r> with M r held is J^T M r
+            self._move(torch.autograd.grad(along, variables), residuals)
+            self._go_back(errors)
         return losses
 
     @torch.no_grad()

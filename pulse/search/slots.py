@@ -233,15 +233,17 @@ class SlotSearch(ABC):
         return errors
 
     @torch.no_grad()
-    def _redraw_best(self, slot: int) -> None:
-        """Draw the best picture of a slot again, in single precision: its error is that of this."""
-        rows = slice(slot, slot + 1)
-        # twice: on a CPU a single row is rounded by the number of threads, and two are not
-        twice = [slot, slot]
-        x = self.G.render(self.best.ws[twice], [noise[twice] for noise in self.best.noise_maps])
-        self.best.images[rows] = round_to_8_bits(x[:1])
-        low_res = self.operators[slot](self.best.images[rows])  # (1, 3, h, w)
-        self.best.errors[rows] = mean_squared(low_res, self.targets[slot][None])
+    def _redraw_best(self, slots: list[int]) -> None:
+        """Draw the best pictures of slots again, in single precision: errors are those of these."""
+        for i in range(0, len(slots), 2):
+            some = slots[i : i + 2]
+            # always two: on a CPU a single row is rounded by the number of threads, and two are not
+            two = (2 * some)[:2]
+            x = self.G.render(self.best.ws[two], [noise[two] for noise in self.best.noise_maps])
+            self.best.images[some] = round_to_8_bits(x[: len(some)])
+        for slot in slots:
+            low_res = self.operators[slot](self.best.images[slot : slot + 1])  # (1, 3, h, w)
+            self.best.errors[slot] = mean_squared(low_res, self.targets[slot][None])[0]
 
     def _pick(self, x: Tensor, slots: list[int]) -> Tensor:
         """The rows of some slots; all of them without a copy."""

@@ -41,8 +41,10 @@ def test_scaled_weights_are_kept_and_made_anew_when_they_change(dense):
 
 def test_weights_are_kept_for_each_precision_apart(dense):
     x = torch.randn(3, 8)
+    kept = dense.scaled(x)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert dense(x).dtype == torch.bfloat16
+    assert dense.scaled(x)[0] is kept  # a search goes from one to the other and back
     assert torch.allclose(dense(x), by_hand(dense, x), atol=1e-6)
 
 

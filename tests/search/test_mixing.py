@@ -169,6 +169,7 @@ def test_a_search_finds_the_same_in_any_slot_at_any_time_in_any_company(
     busy.admit(1, small, targets[2][:, ::2, ::2], start_of(busy, targets[2][:, ::2, ::2], 3))
     for _ in range(3):
         busy.step()
+    busy.admit(2, A, targets[1], start_of(busy, targets[1], 4))  # ends in the same step as the next
     busy.admit(3, A, targets[0], start_of(busy, targets[0], 1))
     late = end_of(busy, 3)
     assert torch.equal(late.images, alone.images)
@@ -177,6 +178,37 @@ def test_a_search_finds_the_same_in_any_slot_at_any_time_in_any_company(
     # a slot that is used again remembers nothing
     busy.admit(0, A, targets[0], start)
     assert torch.equal(end_of(busy, 0).images, alone.images)
+
+
+def test_the_last_step_goes_nowhere(embedded, A, targets):
+    search = mixing_of(embedded, 2, steps=2, tolerance=0.0)
+    for slot in range(2):
+        search.admit(slot, A, targets[slot], start_of(search, targets[slot], 1))
+    starts = search.variables[0].clone()
+    search.step()
+    moved = search.variables[0].clone()
+    assert (moved - starts).abs().amax((1, 2)).min() > 0.01
+    search.step()
+    assert search.finished() == [0, 1]
+    assert torch.equal(search.variables[0], moved)
+
+
+def test_what_only_half_precision_takes_for_good_is_searched_on(embedded, A, targets):
+    for target in targets:
+        search = mixing_of(embedded, 1, tolerance=0.0, precision="mixed")
+        search.admit(0, A, target, start_of(search, target, 1))
+        for _ in range(4):
+            search.step()
+        half = search.best.errors.item()
+        search._redraw_best([0])
+        single = search.best.errors.item()
+        if half < single:
+            break
+    assert half < single
+    tolerance = (half + single) / 2
+    found = run(embedded, A, target[None], [1], tolerance=tolerance, precision="mixed")
+    assert found.errors.item() <= tolerance
+    assert found.steps.item() > 4
 
 
 @pytest.mark.parametrize("name", ["ada-plain", "sg3-r"])
