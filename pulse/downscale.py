@@ -126,9 +126,18 @@ class Downscale:
     def __call__(self, x: Tensor) -> Tensor:
         """Downscale x (B, C, H, W) to (B, C, h, w)."""
         check_shape("x", x, None, None, *self.in_size)
-        if self._published_taps is not None:
-            return _strided_convolution(x, self._published_taps)
         return self.A_v @ x @ self.A_h.T
+
+    def as_published(self, x: Tensor) -> Tensor:
+        """The same, added up in the order of the first PULSE's convolution, where it has one.
+
+        Its descent doubles rounding differences every few steps, so only this order follows it. It
+        takes several times as long.
+        """
+        if self._published_taps is None:
+            return self(x)
+        check_shape("x", x, None, None, *self.in_size)
+        return _strided_convolution(x, self._published_taps)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Apply the transpose: y (B, C, h, w) to (B, C, H, W), with <A(x), y> = <x, A^T(y)>."""
@@ -148,11 +157,7 @@ class Downscale:
 
 
 def _strided_convolution(x: Tensor, taps: Tensor) -> Tensor:
-    """Downscale by an even factor as the first PULSE did, vertically and then horizontally.
-
-    The result is that of the matrices. The order of the additions is that of the published code:
-    its descent doubles rounding differences every few steps, so only this order follows it.
-    """
+    """Downscale by an even factor as the first PULSE did, vertically and then horizontally."""
     C, factor = x.shape[1], len(taps) // 4
     pad = 3 * factor // 2
     kernel = taps.expand(C, 1, 1, -1)

@@ -71,15 +71,21 @@ class Kept:
         return self._made[kind][1]
 
 
-def times_rows(x: Tensor, matrix: Tensor) -> Tensor:
+def times_rows(x: Tensor, matrix: Tensor, copies: int = 1) -> Tensor:
     """Multiply x (B, I) by the rows of a matrix (O, I): (B, O).
 
     On a CPU each row on its own: a product of matrices rounds by B and by the number of threads,
     and a last bit may turn half precision's next rounding.
+
+    Args:
+        x: the factor.
+        matrix: the matrix.
+        copies: of each row; two are added up as any few rows are, one in another order.
     """
     if x.device.type != "cpu":
         return x @ matrix.T
-    return torch.bmm(x[:, None], matrix.T.expand(len(x), -1, -1))[:, 0]
+    rows = x[:, None].expand(-1, copies, -1)
+    return torch.bmm(rows, matrix.T.expand(len(x), -1, -1))[:, 0]
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
@@ -160,9 +166,11 @@ class StyleDense(Dense):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in_features) to (B, out_features)."""
+        # in single precision in the order of the published code, which a descent can then follow
+        copies = 1 if torch.is_autocast_enabled(x.device.type) else 2
         with without_autocast(x):
             weight, bias = self.scaled(x)
-            return times_rows(x, weight) + bias
+            return times_rows(x, weight, copies) + bias
 
 
 def indices_of(state: Mapping[str, Tensor], prefix: str, suffix: str) -> Iterator[int]:

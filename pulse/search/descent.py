@@ -52,7 +52,7 @@ class Descent(SlotSearch):
         spread = self.settings.loss.geocross * geocross(ws)
         losses = x.new_zeros(self.slots)
         for group in self.groups:
-            low_res = group.A(self._pick(x, group.slots))
+            low_res = group.A.as_published(self._pick(x, group.slots))
             losses[group.slots] = misfit(low_res, group.target, self.settings) + spread[group.slots]
         # a sum over the batch: each picture's gradient is that of its own loss
         gradients = torch.autograd.grad(losses.sum(), [v, *moving])
