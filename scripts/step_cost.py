@@ -148,7 +148,9 @@ def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:
     else:
         keep_freed_memory()
         G.to(memory_format=torch.channels_last)
-        settings = replace(SearchSettings(), precision=method.removeprefix("default, "))
+        # no step is the last one of a search, which takes no gradient
+        endless = replace(SearchSettings(), tolerance=0.0, steps=10_000)
+        settings = replace(endless, precision=method.removeprefix("default, "))
         pictures, changes = torch.rand(2, 100, 3, 32, 32, generator=rng)
         bank = Bank(torch.randn(100, 512, generator=rng), pictures, changes)
         search = Mixing(G, prior, settings, 1, bank)

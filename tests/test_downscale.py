@@ -37,6 +37,7 @@ def test_bicubic_is_the_published_convolution(factor):
     want = published_bicubic(x.double(), factor).float()
     for got in (A(x), A.as_published(x)):
         assert torch.allclose(got, want, atol=1e-6)  # float32 sums of some 4 * factor terms
+    assert not torch.equal(A(x), A.as_published(x))  # the order of the additions tells
 
 
 def test_where_the_first_pulse_had_no_convolution_there_is_one_order():

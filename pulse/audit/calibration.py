@@ -116,7 +116,7 @@ class Calibration:
             on_draw: called with the draws that are ranked.
 
         Raises:
-            PulseError: if the folder's draws are of other settings, or cannot be written.
+            PulseError: if the folder's draws are other ones, or cannot be written.
         """
         path = folder / f"{self.settings.name}.json"
         rows = _earlier(path, self.settings)
@@ -218,7 +218,7 @@ def _earlier(path: Path, settings: CalibrationSettings) -> list[dict[str, Any]]:
     """The draws that a file has.
 
     Raises:
-        PulseError: if they are of other settings, or the file is damaged.
+        PulseError: if they are other ones than are asked for, or the file is damaged.
     """
     if not path.exists():
         return []
@@ -229,6 +229,11 @@ def _earlier(path: Path, settings: CalibrationSettings) -> list[dict[str, Any]]:
         first = rows[0]["draw"] if rows else settings.numbers[0]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PulseError(f"cannot read {path}: {error}; move it away") from error
-    if replace(of, draws=settings.draws) != settings or first != settings.numbers[0]:
+    if replace(of, draws=settings.draws) != settings:
         raise PulseError(f"{path} is of other settings; move it away, or choose another folder")
+    if first != settings.numbers[0]:
+        raise PulseError(
+            f"{path} begins with draw {first}, but the sampler was tuned with the first "
+            f"{TUNED_ON}; move it away, or choose another folder"
+        )
     return rows

@@ -92,6 +92,7 @@ def _measure(generator: Pretrained, settings: SearchSettings, size: int) -> tupl
 def _search_of(generator: Pretrained, settings: SearchSettings, size: int) -> SlotSearch:
     """A full batch of searches for grey pictures, which none of them finds."""
     G = generator.network
+    # more steps than are measured: the last one takes no gradient
     settings = replace(settings, tolerance=0.0, steps=REPEATS + 2)
     search = slot_search(generator, settings, size)
     A = Downscale((G.resolution, G.resolution), (LOW_RES_PX, LOW_RES_PX), device=G.device)

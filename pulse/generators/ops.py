@@ -70,6 +70,10 @@ class Kept:
             self._made[kind] = (made_for, make())
         return self._made[kind][1]
 
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        """Copies, and what goes to other processes, make their own."""
+        return Kept, ()
+
 
 def times_rows(x: Tensor, matrix: Tensor, copies: int = 1) -> Tensor:
     """Multiply x (B, I) by the rows of a matrix (O, I): (B, O).
@@ -161,11 +165,13 @@ class Dense(nn.Module):
 class StyleDense(Dense):
     """The layer between w and the styles of a convolution: few rows, each rounded on its own.
 
-    Never in half precision, as in the original networks.
+    Computed in the precision of w, as in the original networks, unless it is being trained.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in_features) to (B, out_features)."""
+        if self.weight.requires_grad:  # whose gradients are cheaper by one product of matrices
+            return super().forward(x)
         # in single precision in the order of the published code, which a descent can then follow
         copies = 1 if torch.is_autocast_enabled(x.device.type) else 2
         with without_autocast(x):

@@ -88,12 +88,13 @@ class StyledConv(nn.Module):
             weight (O, I, 3, 3), or (I, O, 3, 3) if `up`, and the sums of its squares over the
             kernel (O, I).
         """
-        dtype, half, order = feature_dtype(x), is_half(x), memory_format(x)
+        dtype, half = feature_dtype(x), is_half(x)
+        order = memory_format(x) if self.up else None
 
         def make() -> tuple[Tensor, ...]:
             with without_autocast(x):
                 weight, squares = made_weight(self.weight, dtype, is_in_range=half)
-            if self.up:  # in the order of the features: it would be copied in every pass
+            if order is not None:  # that of the features: it would be copied in every pass
                 weight = weight.transpose(0, 1).contiguous(memory_format=order)
             return weight, squares
 

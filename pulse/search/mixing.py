@@ -13,6 +13,8 @@ A search that gets lost goes back to the best it had, and on from there in short
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,29 @@ LENGTH, LENGTH_TILED = 1.65, 2.5
 # A search is lost when its error is this many times the lowest it had, or when so many steps have
 # brought none lower: the mixing has learned from too far away.
 LOST, PATIENCE = 2.0, 5
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a step has drawn, with the graph of its gradient.
+
+    Attributes:
+        x: (slots, 3, H, W) in about [0, 1].
+        ws: (slots, L or 1, D) styles.
+        variables: v and noise maps, which x depends on.
+        residuals: r of each group of slots, (n, 3, h, w).
+        along: <A(G(v)), M r>, with M r held.
+    """
+
+    x: Tensor
+    ws: Tensor
+    variables: list[Tensor]
+    residuals: list[Tensor]
+    along: Tensor
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """J^T M r, for each of the variables."""
+        return torch.autograd.grad(self.along, self.variables)
 
 
 class Mixing(SlotSearch):
@@ -112,6 +137,30 @@ class Mixing(SlotSearch):
         Returns:
             (slots,) mean squared residuals; 0 for slots that are not in use.
         """
+        drawn = self._drawn()
+        losses = drawn.x.new_zeros(self.slots)
+        for group, r in zip(self.groups, drawn.residuals, strict=True):
+            losses[group.slots] = r.square().mean((1, 2, 3))
+        variables = [variable.detach() for variable in drawn.variables]
+        errors = self._keep_best(drawn.x.detach(), drawn.ws.detach(), variables)
+
+        is_over = self.finished() == self.active
+        if is_over:  # then there is nowhere to go, unless single precision finds the pictures worse
+            del drawn
+            self._redraw_finished()
+            if self.finished() == self.active:
+                return losses
+            drawn = self._drawn()
+        residuals, gradients = drawn.residuals, drawn.gradients()
+        del drawn
+        if not is_over:
+            self._redraw_finished()
+        self._move(gradients, residuals)
+        self._go_back(errors)
+        return losses
+
+    def _drawn(self) -> Drawn:
+        """The pictures of all slots, and what they lack."""
         variables = [x.detach().requires_grad_() for x in self.variables]
         v, *moving = variables
         ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
@@ -119,21 +168,16 @@ class Mixing(SlotSearch):
             x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
         residuals, along = [], x.new_zeros(())
         for group in self.groups:
-            low_res = group.A(self._pick(x, group.slots))  # (n, 3, h, w)
+            # of all slots, then those in use: on a GPU a product is rounded by how many there are
+            low_res = self._pick(group.A(x), group.slots)  # (n, 3, h, w)
             residuals.append(group.target - low_res.detach())
             along = along + (low_res * self.known(group.A.out_size).whiten(residuals[-1])).sum()
-        losses = x.new_zeros(self.slots)
-        for group, r in zip(self.groups, residuals, strict=True):
-            losses[group.slots] = r.square().mean((1, 2, 3))
+        return Drawn(x, ws, variables, residuals, along)
 
-        errors = self._keep_best(x.detach(), ws.detach(), [n.detach() for n in variables])
+    def _redraw_finished(self) -> None:
+        """Draw what searches have found in single precision, where they end."""
         if self.is_mixed:
             self._redraw_best(self.finished())
-        if len(self.finished()) < len(self.active):  # else there is nowhere to go
-            # the gradient of <A(G(v)), M r> with M r held is J^T M r
-            self._move(torch.autograd.grad(along, variables), residuals)
-            self._go_back(errors)
-        return losses
 
     @torch.no_grad()
     def _move(self, gradients: tuple[Tensor, ...], residuals: list[Tensor]) -> None:

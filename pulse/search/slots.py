@@ -217,9 +217,9 @@ class SlotSearch(ABC):
         saved = round_to_8_bits(x)  # the error is that of what would be saved
         errors = x.new_full((self.slots,), torch.inf)
         for group in self.groups:
-            errors[group.slots] = mean_squared(
-                group.A(self._pick(saved, group.slots)), group.target
-            )
+            # of all slots, then those in use: on a GPU a product is rounded by how many there are
+            low_res = self._pick(group.A(saved), group.slots)
+            errors[group.slots] = mean_squared(low_res, group.target)
         rows = errors < self.best.errors  # (slots,)
         v, *moving = variables
         self.best.images[rows] = saved[rows]

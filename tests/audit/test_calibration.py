@@ -65,7 +65,7 @@ def test_draws_are_ranked_once_and_a_study_goes_on(small_generator, tmp_path):
         Calibration(small_generator, replace(QUICK, sigma=0.1)).ranks(tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_text(path.read_text().replace('"draw": 501', '"draw": 1'))
-    with pytest.raises(PulseError, match="is of other settings"):
+    with pytest.raises(PulseError, match="begins with draw 1, but the sampler was tuned with the"):
         Calibration(small_generator, QUICK).ranks(tmp_path)
     path.write_text("{")
     with pytest.raises(PulseError, match="cannot read"):

@@ -46,6 +46,14 @@ def test_there_is_no_more_than_the_work_needs(monkeypatch, small_generator):
     assert measured(monkeypatch, small_generator, lambda n: 1 / n, most=1) == (1, [1])
 
 
+def test_no_step_that_is_measured_is_the_last_of_a_search(small_generator):
+    """Which takes no gradient, and so less time and memory."""
+    search = batch_size._search_of(small_generator, SearchSettings(steps=1, tolerance=1.0), 2)
+    for _ in range(1 + batch_size.REPEATS):
+        search.step()
+        assert search.finished() == []
+
+
 def test_a_batch_that_the_device_refuses_is_not_taken(monkeypatch, small_generator):
     def seconds(n):
         if n > 4:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
-from pulse.generators.ops import Dense, Kept
+from pulse.generators.ops import Dense, Kept, StyleDense, times_rows
 from pulse.generators.stylegan2 import ToRGB
 
 
@@ -46,6 +48,42 @@ def test_weights_are_kept_for_each_precision_apart(dense):
         assert dense(x).dtype == torch.bfloat16
     assert dense.scaled(x)[0] is kept  # a search goes from one to the other and back
     assert torch.allclose(dense(x), by_hand(dense, x), atol=1e-6)
+
+
+def test_what_is_kept_does_not_travel(dense):
+    x = torch.randn(3, 8)
+    kept = dense.scaled(x)[0]
+    other = copy.deepcopy(dense)
+    assert other.scaled(x)[0] is not kept
+    assert torch.equal(other(x), dense(x))
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_row_is_rounded_alike_in_any_company(copies):
+    """To the last bit, with its gradient; a product of matrices has other bits for most of them."""
+    rng = torch.Generator().manual_seed(0)
+    x, matrix = torch.randn(8, 512, generator=rng), torch.randn(64, 512, generator=rng)
+    x.requires_grad_()
+    several = times_rows(x, matrix, copies)
+    (gradient,) = torch.autograd.grad(several.sin().sum(), x)
+    assert torch.allclose(several, x @ matrix.T, atol=1e-4)
+    for i in range(8):
+        alone = times_rows(x[i : i + 1], matrix, copies)
+        (its_gradient,) = torch.autograd.grad(alone.sin().sum(), x)
+        assert torch.equal(alone[0], several[i])
+        assert torch.equal(its_gradient[i], gradient[i])
+
+
+def test_styles_have_the_precision_of_w_unless_they_are_trained():
+    layer = StyleDense(8, 5).requires_grad_(False)
+    layer.weight.normal_(generator=torch.Generator().manual_seed(0))
+    layer.bias.fill_(0.3)
+    x = torch.randn(3, 8)
+    want = by_hand(layer, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(layer(x), want, atol=1e-6)
+        layer.requires_grad_()
+        assert layer(x).dtype == torch.bfloat16
 
 
 def test_trained_weights_are_not_kept(dense):
