@@ -168,8 +168,7 @@ class Mixing(SlotSearch):
             x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
         residuals, along = [], x.new_zeros(())
         for group in self.groups:
-            # of all slots, then those in use: on a GPU a product is rounded by how many there are
-            low_res = self._pick(group.A(x), group.slots)  # (n, 3, h, w)
+            low_res = self._low_res(group, x)
             residuals.append(group.target - low_res.detach())
             along = along + (low_res * self.known(group.A.out_size).whiten(residuals[-1])).sum()
         return Drawn(x, ws, variables, residuals, along)

@@ -217,9 +217,7 @@ class SlotSearch(ABC):
         saved = round_to_8_bits(x)  # the error is that of what would be saved
         errors = x.new_full((self.slots,), torch.inf)
         for group in self.groups:
-            # of all slots, then those in use: on a GPU a product is rounded by how many there are
-            low_res = self._pick(group.A(saved), group.slots)
-            errors[group.slots] = mean_squared(low_res, group.target)
+            errors[group.slots] = mean_squared(self._low_res(group, saved), group.target)
         rows = errors < self.best.errors  # (slots,)
         v, *moving = variables
         self.best.images[rows] = saved[rows]
@@ -244,6 +242,11 @@ class SlotSearch(ABC):
         for slot in slots:
             low_res = self.operators[slot](self.best.images[slot : slot + 1])  # (1, 3, h, w)
             self.best.errors[slot] = mean_squared(low_res, self.targets[slot][None])[0]
+
+    def _low_res(self, group: Group, x: Tensor) -> Tensor:
+        """The low-resolution pictures of a group: of x (slots, 3, H, W), (n, 3, h, w)."""
+        # of all slots, then those in use: on a GPU a product is rounded by how many there are
+        return self._pick(group.A(x), group.slots)
 
     def _pick(self, x: Tensor, slots: list[int]) -> Tensor:
         """The rows of some slots; all of them without a copy."""
