@@ -35,7 +35,7 @@ from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 BATCH_SIZE = 32
 PROJECTIONS = 2
 LEAST_LUCK = 20  # draws that a mean is taken of
-TUNED_ON = 500  # faces of each seed, the first, that the sampler may have been tuned with
+TUNED_ON = 700  # faces of each seed, the first, that the sampler may have been tuned with
 SAMPLER = SamplerSettings()  # as `pulse upscale` has it
 
 

@@ -57,7 +57,7 @@ class SamplerSettings:
 
     explorers: int = 256
     particles: int = 32
-    moves: int = 20
+    moves: int = 40
 
     def __post_init__(self) -> None:
         if not self.explorers >= self.particles >= 2 or self.moves < 1:

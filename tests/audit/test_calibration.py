@@ -55,7 +55,7 @@ def test_draws_are_ranked_once_and_a_study_goes_on(small_generator, tmp_path):
     rows = Calibration(small_generator, QUICK).ranks(tmp_path, seen.append)
     assert seen == [1, 2]
     assert len(rows) == 2
-    assert [row["draw"] for row in rows] == [501, 502]  # the sampler was tuned with others
+    assert [row["draw"] for row in rows] == [701, 702]  # the sampler was tuned with others
     assert len(rows[0]["ranks"]) == 10
     assert all(0 <= rank <= 3 for row in rows for rank in row["ranks"].values())
     again = Calibration(small_generator, replace(QUICK, draws=3)).ranks(tmp_path, seen.append)
@@ -64,7 +64,7 @@ def test_draws_are_ranked_once_and_a_study_goes_on(small_generator, tmp_path):
     with pytest.raises(PulseError, match="is of other settings"):
         Calibration(small_generator, replace(QUICK, sigma=0.1)).ranks(tmp_path)
     (path,) = tmp_path.iterdir()
-    path.write_text(path.read_text().replace('"draw": 501', '"draw": 1'))
+    path.write_text(path.read_text().replace('"draw": 701', '"draw": 1'))
     with pytest.raises(PulseError, match="begins with draw 1, but the sampler was tuned with the"):
         Calibration(small_generator, QUICK).ranks(tmp_path)
     path.write_text("{")
