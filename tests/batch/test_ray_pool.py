@@ -219,9 +219,15 @@ def has_begun(out):
 
 
 def searching():
-    """Processes of workers on this machine, by the title that Ray gives them."""
-    lines = subprocess.check_output(["ps", "-A", "-o", "pid=,args="], text=True).splitlines()
-    return {int(line.split()[0]) for line in lines if "ray::SearchWorker" in line}
+    """Processes of workers on this machine, by the title that Ray gives them.
+
+    A child that a worker starts has its title until it runs another program: importing PyTorch may
+    ask `ldconfig` for a library.
+    """
+    lines = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid=,args="], text=True).splitlines()
+    titled = [line.split()[:2] for line in lines if "ray::SearchWorker" in line]
+    pids = {int(pid) for pid, _ in titled}
+    return {int(pid) for pid, parent in titled if int(parent) not in pids}
 
 
 def test_after_a_dead_driver_its_workers_end_and_the_run_goes_on(
