@@ -6,9 +6,10 @@ one gradient, as a step of the descent does:
     r = y - A(G(v)),   v <- v + mixing(J^T M r),   J = dA(G(v))/dv,   |v| fixed
 
 M whitens: it divides a residual by what the generator varies anyway, known from a bank of samples
-(`whitening`), and the mixing learns from the last few steps how the residual answers to moves
-(`anderson`). It begins at a sample of the bank, moved to where the target is expected.
-A search that gets lost goes back to the best it had, and on from there in shorter moves.
+(`whitening`), and the mixing learns from the last few steps how the residual, in units of what the
+generator varies, answers to moves (`anderson`). It begins at a sample of the bank, moved to where
+the target is expected. A search that gets lost goes back to the best it had, and on from there in
+shorter moves.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from pulse.search.start import Start, random_noise
 from pulse.search.whitening import Whitening, conditioned, whitening_of
 from pulse.settings import SearchSettings
 
-# Length of a move for each unit of step_size: at 0.4, what is lacking times 0.66, or times 1. Moves
+# Length of a move for each unit of step_size: at 0.4, what is lacking times 0.72, or times 1. Moves
 # of all lengths between half and twice take about as many steps: the mixing finds its own.
-LENGTH, LENGTH_TILED = 1.65, 2.5
+LENGTH, LENGTH_TILED = 1.8, 2.5
 
 # A search is lost when its error is this many times the lowest it had, or when so many steps have
 # brought none lower: the mixing has learned from too far away.
@@ -186,7 +187,7 @@ class Mixing(SlotSearch):
         move = move * at.new_tensor(self.lengths)[:, None]
         for group, r in zip(self.groups, residuals, strict=True):
             rows = at.new_zeros(self.slots, r[0].numel())
-            rows[group.slots] = r.flatten(1)
+            rows[group.slots] = self.known(group.A.out_size).standardize(r).flatten(1)
             mixed = self._history(group.A.out_size).step(at, move, rows)
             at[group.slots] = mixed[group.slots]
         sizes = [x[0].numel() for x in self.variables]

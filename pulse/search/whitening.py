@@ -24,7 +24,7 @@ from pulse.search.threads import one_thread
 from pulse.shapes import check_shape
 
 # Shares of all that the pictures vary, so that they hold for every generator and size of face.
-DAMPING = 0.014  # added to the variance of each direction before residuals are divided by it
+DAMPING = 0.01  # added to the variance of each direction before residuals are divided by it
 GAIN_DAMPING = 0.006  # the same for the move to a target; smaller ones follow chance correlations
 NEGLIGIBLE = 4e-6  # directions that vary less count as if they did not vary
 SMALLEST_VARIANCE = 1e-5  # of the Gaussianised styles, whose mean variance is 1
@@ -66,13 +66,20 @@ class Whitening:
         low-resolution picture by the styles of all layers. (Where all layers share one style, C is
         the covariance of the pictures.)
         """
-        # row by row: on a GPU rounding would depend on how many rows there are
-        rest = [r - self._explained(r) for r in residual.flatten(1)[:, None]]
-        return (torch.cat(rest) / self.damping).view_as(residual)
+        return self._less(residual, self.shares) / self.damping
 
-    def _explained(self, r: Tensor) -> Tensor:
-        """What whitening takes away of one residual (1, P)."""
-        return times_rows(self.shares * times_rows(r, self.axes.T), self.axes)
+    def standardize(self, residual: Tensor) -> Tensor:
+        """Scale residuals (B, 3, h, w) to what the generator varies: (C / damping + 1)^-1/2 r."""
+        return self._less(residual, 1 - (1 - self.shares).sqrt())
+
+    def _less(self, residual: Tensor, shares: Tensor) -> Tensor:
+        """Residuals (B, 3, h, w) without a share (R,) of what lies along each of the axes."""
+        # row by row: on a GPU rounding would depend on how many rows there are
+        rest = [
+            r - times_rows(shares * times_rows(r, self.axes.T), self.axes)
+            for r in residual.flatten(1)[:, None]
+        ]
+        return torch.cat(rest).view_as(residual)
 
 
 @one_thread()

@@ -44,6 +44,18 @@ def test_residuals_are_divided_by_what_the_generator_varies(linear, is_tiled):
     assert (known.whiten(none) - none / damping).norm() < 0.1 / damping
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+def test_standardized_twice_is_whitened(linear, axis):
+    """(C / damping + 1)^-1/2, symmetric and positive, is the root of damping (C + damping)^-1."""
+    _, response, known = linear
+    rng = torch.Generator().manual_seed(2)
+    residual = torch.randn(3, 3, SIDE, SIDE, generator=rng)
+    twice = known.standardize(known.standardize(residual))
+    assert torch.allclose(twice, known.damping * known.whiten(residual), atol=1e-5)
+    along = torch.linalg.eigh(response.T @ response)[1][:, axis].view(1, 3, SIDE, SIDE)
+    assert (known.standardize(along) * along).sum() > 0
+
+
 def test_the_gain_is_that_of_the_conditional_mean(linear):
     """E[v | picture] of a linear Gaussian model: response (response^T response + damping)^-1."""
     _, response, known = linear
