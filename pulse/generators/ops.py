@@ -89,7 +89,8 @@ def times_rows(x: Tensor, matrix: Tensor, copies: int = 1) -> Tensor:
     if x.device.type != "cpu":
         return x @ matrix.T
     rows = x[:, None].expand(-1, copies, -1)
-    return torch.bmm(rows, matrix.T.expand(len(x), -1, -1))[:, 0]
+    y = torch.bmm(rows, matrix.T.expand(len(x), -1, -1))  # (B, copies, O)
+    return y[:, 0] if copies > 1 else y.squeeze(1)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:

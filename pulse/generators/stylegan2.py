@@ -71,22 +71,21 @@ class StyledConv(nn.Module):
         styles: Tensor = self.affine(w)  # (B, I)
         if is_half(x):
             styles = in_range(styles)
-        weight, squares = self.weight_for(x)
+        weight, squares, bias = self.weights_for(x)
         # the gain of the activation is taken before it, where it costs no pass over the features
         gain = demodulation(styles, squares) * ACTIVATION_GAIN  # (B, O)
         x = self.convolve(x * styles[:, :, None, None].to(x.dtype), weight)
-        bias = (self.bias * ACTIVATION_GAIN).to(x.dtype)
-        x = torch.addcmul(bias[:, None, None], x, gain[:, :, None, None].to(x.dtype))
+        x = torch.addcmul(bias, x, gain[:, :, None, None].to(x.dtype))
         if noise is not None:
             x = x.add_((noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype))
         return clamped(F.leaky_relu_(x, LEAKY_SLOPE), self.clamp)
 
-    def weight_for(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The weight as features like x meet it, and what demodulation needs of it.
+    def weights_for(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Weight and bias as features like x meet them, and what demodulation needs of the weight.
 
         Returns:
-            weight (O, I, 3, 3), or (I, O, 3, 3) if `up`, and the sums of its squares over the
-            kernel (O, I).
+            weight (O, I, 3, 3), or (I, O, 3, 3) if `up`, the sums of its squares over the kernel
+            (O, I), and the bias (O, 1, 1) with the activation's gain.
         """
         dtype, half = feature_dtype(x), is_half(x)
         order = memory_format(x) if self.up else None
@@ -96,9 +95,10 @@ class StyledConv(nn.Module):
                 weight, squares = made_weight(self.weight, dtype, is_in_range=half)
             if order is not None:  # that of the features: it would be copied in every pass
                 weight = weight.transpose(0, 1).contiguous(memory_format=order)
-            return weight, squares
+            bias = (self.bias * ACTIVATION_GAIN).to(dtype)
+            return weight, squares, bias[:, None, None]
 
-        return self.kept.of((self.weight,), (dtype, half, order), make)
+        return self.kept.of((self.weight, self.bias), (dtype, half, order), make)
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The convolution alone, shared by the batch."""
@@ -218,28 +218,32 @@ class SynthesisBlock(nn.Module):
         return [self.conv1] if self.plan.in_channels == 0 else [self.conv0, self.conv1]
 
     def forward(
-        self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, noise_maps: Sequence[Tensor]
+        self,
+        x: Tensor | None,
+        rgb: Tensor | None,
+        ws: Sequence[Tensor],
+        noise_maps: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor | None]:
         """Map features and picture to those of twice the size.
 
         Args:
             x: (B, I, H, W), or None at the first block.
             rgb: (B, 3, H, W), or None where no block has drawn yet.
-            ws: (B, convolutions + 1, D), the last for the colours.
+            ws: (B, D) for each convolution, and one for the colours.
             noise_maps: one for each convolution, or none.
         """
         if x is None:
-            x = self.const.expand(ws.shape[0], -1, -1, -1)
+            x = self.const.expand(len(ws[0]), -1, -1, -1)
         shortcut = self.skip(x) if self.plan.has_shortcut else None
         for i, conv in enumerate(self.convs):
-            x = conv(x, ws[:, i], noise_maps[i] if noise_maps else None)
+            x = conv(x, ws[i], noise_maps[i] if noise_maps else None)
         if shortcut is not None:
             x = (x + shortcut) * RESIDUAL_GAIN
         if rgb is not None:
             with without_autocast(rgb):
                 rgb = upsample_filtered(rgb, self.resample_filter)
         if self.plan.has_torgb:
-            y = self.torgb(x, ws[:, len(self.convs)])
+            y = self.torgb(x, ws[len(self.convs)])
             rgb = y if rgb is None else rgb + y
         return x, rgb
 
@@ -261,10 +265,11 @@ class SynthesisNetwork(nn.Module):
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D) and one noise map a convolution."""
         x: Tensor | None = None
         rgb: Tensor | None = None
+        of_layers = ws.unbind(1)  # at once: each indexing would have a gradient of the size of all
         i = 0  # convolutions so far; a block's colours share a style with the next block's conv0
         for block in self.blocks:
             n = len(block.convs)
-            x, rgb = block(x, rgb, ws[:, i : i + n + 1], noise_maps[i : i + n])
+            x, rgb = block(x, rgb, of_layers[i : i + n + 1], noise_maps[i : i + n])
             i += n
         assert rgb is not None
         return rgb
