@@ -92,7 +92,7 @@ def run(generator: Pretrained, search: SearchSettings, jobs: Sequence[Job], batc
     began = [0.0]
 
     def watch(progress: Progress) -> None:
-        if batch_size > 1 or not began[0]:
+        if batch_size > 1:
             return
         if progress.taken == [1]:
             curves.append([])
@@ -103,6 +103,7 @@ def run(generator: Pretrained, search: SearchSettings, jobs: Sequence[Job], batc
     pool.add(jobs[:1])  # warm-up
     while len(pool):
         pool.advance()
+    curves.clear()
     wall, cpu = time.perf_counter(), time.process_time()
     for some in [jobs] if batch_size > 1 else [[job] for job in jobs]:
         began[0] = time.perf_counter()

@@ -90,6 +90,7 @@ def times_rows(x: Tensor, matrix: Tensor, copies: int = 1) -> Tensor:
         return x @ matrix.T
     rows = x[:, None].expand(-1, copies, -1)
     y = torch.bmm(rows, matrix.T.expand(len(x), -1, -1))  # (B, copies, O)
+    # an index has a gradient with zeros around it
     return y[:, 0] if copies > 1 else y.squeeze(1)
 
 

@@ -30,8 +30,8 @@ from pulse.search.start import Start, random_noise
 from pulse.search.whitening import Whitening, conditioned, whitening_of
 from pulse.settings import SearchSettings
 
-# Length of a move for each unit of step_size: at 0.4, what is lacking times 0.72, or times 1. Moves
-# of all lengths between half and twice take about as many steps: the mixing finds its own.
+# Length of a move for each unit of step_size: at 0.4, what is lacking times 0.72, or times 1.
+# Moves of 0.66 to 1 take about as many steps: the mixing finds its own length.
 LENGTH, LENGTH_TILED = 1.8, 2.5
 
 # A search is lost when its error is this many times the lowest it had, or when so many steps have
@@ -48,6 +48,7 @@ class Drawn:
         ws: (slots, L or 1, D) styles.
         variables: v and noise maps, which x depends on.
         residuals: r of each group of slots, (n, 3, h, w).
+        standardized: the same in units of what the generator varies.
         along: <A(G(v)), M r>, with M r held.
     """
 
@@ -55,6 +56,7 @@ class Drawn:
     ws: Tensor
     variables: list[Tensor]
     residuals: list[Tensor]
+    standardized: list[Tensor]
     along: Tensor
 
     def gradients(self) -> tuple[Tensor, ...]:
@@ -152,11 +154,11 @@ class Mixing(SlotSearch):
             if self.finished() == self.active:
                 return losses
             drawn = self._drawn()
-        residuals, gradients = drawn.residuals, drawn.gradients()
+        standardized, gradients = drawn.standardized, drawn.gradients()
         del drawn
         if not is_over:
             self._redraw_finished()
-        self._move(gradients, residuals)
+        self._move(gradients, standardized)
         self._go_back(errors)
         return losses
 
@@ -167,12 +169,14 @@ class Mixing(SlotSearch):
         ws = self.prior.to_w(v)  # (B, L, D), or (B, 1, D) where all layers share one
         with torch.autocast(self.G.device.type, self.dtype, enabled=self.is_mixed):
             x = self.G.render(ws.expand(-1, self.G.num_ws, -1), [*moving, *self.fixed_noise])
-        residuals, along = [], x.new_zeros(())
+        residuals, standardized, along = [], [], x.new_zeros(())
         for group in self.groups:
             low_res = self._low_res(group, x)
             residuals.append(group.target - low_res.detach())
-            along = along + (low_res * self.known(group.A.out_size).whiten(residuals[-1])).sum()
-        return Drawn(x, ws, variables, residuals, along)
+            whitened, root = self.known(group.A.out_size).weigh(residuals[-1])
+            standardized.append(root)
+            along = along + (low_res * whitened).sum()
+        return Drawn(x, ws, variables, residuals, standardized, along)
 
     def _redraw_finished(self) -> None:
         """Draw what searches have found in single precision, where they end."""
@@ -187,7 +191,7 @@ class Mixing(SlotSearch):
         move = move * at.new_tensor(self.lengths)[:, None]
         for group, r in zip(self.groups, residuals, strict=True):
             rows = at.new_zeros(self.slots, r[0].numel())
-            rows[group.slots] = self.known(group.A.out_size).standardize(r).flatten(1)
+            rows[group.slots] = r.flatten(1)
             mixed = self._history(group.A.out_size).step(at, move, rows)
             at[group.slots] = mixed[group.slots]
         sizes = [x[0].numel() for x in self.variables]

@@ -2,10 +2,10 @@
 
 Low-resolution faces vary a thousand times more in overall brightness than in fine detail, and a
 gradient follows the same proportions. Residuals divided by what the generator varies anyway are
-removed at one rate (`Whitening`). And because pictures and latents of samples are correlated, a
-sample can be moved to where the generator, were it linear, would draw the target: a draw from the
-prior conditioned on the target (`conditioned`; Matheron's rule, Journel & Huijbregts 1978), so
-that different samples remain different answers.
+removed at one rate, and divided by the root of it they can be compared (`Whitening`). And because
+pictures and latents of samples are correlated, a sample can be moved to where the generator, were
+it linear, would draw the target: a draw from the prior conditioned on the target (`conditioned`;
+Matheron's rule, Journel & Huijbregts 1978), so that different samples remain different answers.
 """
 
 from __future__ import annotations
@@ -59,27 +59,24 @@ class Whitening:
         check_shape("radius", self.radius, D, D)
         check_shape("shares", self.shares, directions)
 
-    def whiten(self, residual: Tensor) -> Tensor:
-        """Scale residuals (B, 3, h, w) so that a step removes each part of them at one rate.
+    def weigh(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Divide residuals r (B, 3, h, w) by what the generator varies, wholly and halfway.
 
-        This is (C + damping)^-1 r, with C = E[J J^T] over the samples, J the Jacobian of the
-        low-resolution picture by the styles of all layers. (Where all layers share one style, C is
-        the covariance of the pictures.)
+        C = E[J J^T] over the samples, J the Jacobian of the low-resolution picture by the styles of
+        all layers. (Where all layers share one style, C is the covariance of the pictures.)
+
+        Returns:
+            (C + damping)^-1 r, of which a step removes each part at one rate, and
+            (C / damping + 1)^-1/2 r, of which each part that is varied much counts alike.
         """
-        return self._less(residual, self.shares) / self.damping
-
-    def standardize(self, residual: Tensor) -> Tensor:
-        """Scale residuals (B, 3, h, w) to what the generator varies: (C / damping + 1)^-1/2 r."""
-        return self._less(residual, 1 - (1 - self.shares).sqrt())
-
-    def _less(self, residual: Tensor, shares: Tensor) -> Tensor:
-        """Residuals (B, 3, h, w) without a share (R,) of what lies along each of the axes."""
+        shares = torch.stack([self.shares, 1 - (1 - self.shares).sqrt()])  # (2, R)
         # row by row: on a GPU rounding would depend on how many rows there are
         rest = [
             r - times_rows(shares * times_rows(r, self.axes.T), self.axes)
             for r in residual.flatten(1)[:, None]
         ]
-        return torch.cat(rest).view_as(residual)
+        whitened, standardized = torch.stack(rest, 1)  # (B, P) each
+        return (whitened / self.damping).view_as(residual), standardized.view_as(residual)
 
 
 @one_thread()

@@ -59,10 +59,10 @@ def draw_by_blocks(
     G: StyleGAN2, blocks: Sequence[RunBlock], w: Tensor, noise_maps: Sequence[Tensor]
 ) -> Tensor:
     """Pictures (B, 3, R, R) from styles w (B, D), each block of the generator run as given."""
-    ws, x, rgb, i = G.broadcast(w), None, None, 0
+    ws, x, rgb, i = G.broadcast(w).unbind(1), None, None, 0
     for block, run in zip(G.synthesis.blocks, blocks, strict=True):
         n = len(block.convs)
-        x, rgb = run(x, rgb, ws[:, i : i + n + 1], noise_maps[i : i + n])
+        x, rgb = run(x, rgb, ws[i : i + n + 1], noise_maps[i : i + n])
         i += n
     assert rgb is not None
     return rgb.float()

@@ -8,7 +8,7 @@ import torch
 from pulse.training.augment import augment, cut_out, translate
 from pulse.training.compiling import why_not_compiled
 from pulse.training.discriminator import Discriminator, NormalizedConv, discriminator_loss
-from pulse.training.learner import Learner
+from pulse.training.learner import Learner, draw_by_blocks
 from pulse.training.networks import grown_state, new_state, trainable
 from pulse.training.randomness import stream
 from pulse.training.settings import NetworkSettings, TrainingSettings
@@ -31,6 +31,16 @@ def test_new_blocks_draw_nothing_at_first():
     grown = grown_state(state, larger, stream(0, "growth", 0))
     assert not grown["synthesis.b32.torgb.weight"].any()
     assert all(torch.equal(grown[key], tensor) for key, tensor in state.items())
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_block_by_block_is_drawn_what_the_network_draws(pictures):
+    G = trainable(new_state(NetworkSettings(16, 8, 8, 2, channel_max=8), stream(0, "test", 0)))
+    rng = stream(0, "styles", 0)
+    w = torch.randn(pictures, G.w_dim, generator=rng)
+    maps = [torch.randn(pictures, 1, size, size, generator=rng) for size in G.noise_sizes]
+    drawn = draw_by_blocks(G, [block.forward for block in G.synthesis.blocks], w, maps)
+    assert torch.equal(drawn, G.synthesis(G.broadcast(w), maps))
 
 
 def test_normalized_convolutions_have_the_largest_singular_value_1():
