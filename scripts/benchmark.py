@@ -9,8 +9,8 @@ as its authors' code runs, with contiguous features, weights scaled anew in each
 library's own ways with memory, and "published here" as `--preset pulse` does, with all that is
 faster here. Prints a table and writes JSON. Seconds are wall time divided by the candidates that
 reached the tolerance, those of the others charged to them; `cpu` is the processor's time alone,
-which other work on the machine disturbs less. Each has searched for one face before its clock
-starts: what is done once a run (0.1 s) is not counted.
+which other work on the machine disturbs less. One at a time, each method has searched for one face
+before its clock starts: what is done once a run (0.1 s) is not counted.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Run:
 
 
 def run(generator: Pretrained, search: SearchSettings, jobs: Sequence[Job], batch_size: int) -> Run:
-    """Search for all jobs, after one that is not counted."""
+    """Search for all jobs; one at a time, after a search that is not counted."""
     curves: list[list[tuple[float, float]]] = []
     began = [0.0]
 
@@ -100,10 +100,11 @@ def run(generator: Pretrained, search: SearchSettings, jobs: Sequence[Job], batc
 
     pool = SearchPool(generator, UpscaleSettings(search=search), batch_size, watch)
     by_job = {}
-    pool.add(jobs[:1])  # warm-up
-    while len(pool):
-        pool.advance()
-    curves.clear()
+    if batch_size == 1:
+        pool.add(jobs[:1])
+        while len(pool):
+            pool.advance()
+        curves.clear()
     wall, cpu = time.perf_counter(), time.process_time()
     for some in [jobs] if batch_size > 1 else [[job] for job in jobs]:
         began[0] = time.perf_counter()
@@ -212,6 +213,7 @@ def compare(args: argparse.Namespace) -> dict[str, dict[str, object]]:
             for hook in hooks:
                 hook.remove()
             keep_freed_memory()
+        run(generator, replace(search, steps=2), [Job(faces[0], 1)] * 2, 2)  # warm-up
         figures: dict[str, object] = {"settings": asdict(search)}
         several = [Job(face, k) for face in faces[: args.several] for k in (2, 3)]
         jobs = [Job(face, 1) for face in faces]
