@@ -11,6 +11,7 @@ share one convolution.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,7 +40,9 @@ from pulse.generators.ops import (
 from pulse.generators.stylegan2_plan import BlockPlan, plan_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+RunBlock = Callable[..., tuple[Tensor, Tensor | None]]  # as a `SynthesisBlock` is called
 
 ACTIVATION_GAIN = math.sqrt(2)
 RESIDUAL_GAIN = math.sqrt(1 / 2)  # a sum of two signals of unit variance has unit variance
@@ -263,13 +266,19 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D) and one noise map a convolution."""
+        return self.by_blocks(self.blocks, ws, noise_maps)
+
+    def by_blocks(
+        self, runs: Sequence[RunBlock], ws: Tensor, noise_maps: Sequence[Tensor]
+    ) -> Tensor:
+        """The same, each block run as given: by itself, or by what it was compiled to."""
         x: Tensor | None = None
         rgb: Tensor | None = None
         of_layers = ws.unbind(1)  # at once: each indexing would have a gradient of the size of all
         i = 0  # convolutions so far; a block's colours share a style with the next block's conv0
-        for block in self.blocks:
+        for block, run in zip(self.blocks, runs, strict=True):
             n = len(block.convs)
-            x, rgb = block(x, rgb, of_layers[i : i + n + 1], noise_maps[i : i + n])
+            x, rgb = run(x, rgb, of_layers[i : i + n + 1], noise_maps[i : i + n])
             i += n
         assert rgb is not None
         return rgb

@@ -40,7 +40,8 @@ class Whitening:
         gain: (D, P) the change of v for each change of the picture, on the CPU.
         radius: (D, D) turns v into coordinates in which the prior is standard normal, on the CPU.
         axes: (P, R) orthonormal directions in which pictures answer, on the search's device.
-        shares: (R,) the share of a residual along each that whitening takes away, there too.
+        shares: (2, R) the share of a residual along each that is taken away where it is divided by
+            what the generator varies, wholly and halfway; there too.
         damping: what the rest of a residual is divided by.
     """
 
@@ -57,7 +58,7 @@ class Whitening:
         check_shape("pictures", self.pictures, samples, values)
         check_shape("gain", self.gain, D, values)
         check_shape("radius", self.radius, D, D)
-        check_shape("shares", self.shares, directions)
+        check_shape("shares", self.shares, 2, directions)
 
     def weigh(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Divide residuals r (B, 3, h, w) by what the generator varies, wholly and halfway.
@@ -69,10 +70,9 @@ class Whitening:
             (C + damping)^-1 r, of which a step removes each part at one rate, and
             (C / damping + 1)^-1/2 r, of which each part that is varied much counts alike.
         """
-        shares = torch.stack([self.shares, 1 - (1 - self.shares).sqrt()])  # (2, R)
         # row by row: on a GPU rounding would depend on how many rows there are
         rest = [
-            r - times_rows(shares * times_rows(r, self.axes.T), self.axes)
+            r - times_rows(self.shares * times_rows(r, self.axes.T), self.axes)
             for r in residual.flatten(1)[:, None]
         ]
         whitened, standardized = torch.stack(rest, 1)  # (B, P) each
@@ -108,9 +108,11 @@ def whitening_of(
         centred = resized(bank.changes.float(), size).flatten(1)  # nudges have a mean of 0
         variances, axes = _principal(centred)
     damping = DAMPING * centred.var(0).sum().item()
+    shares = _shares(variances, damping)
+    shares = torch.stack([shares, 1 - (1 - shares).sqrt()])
     return Whitening(
         v, y, gain / gain_damping, radius_map(prior),
-        axes.contiguous().to(device), _shares(variances, damping).to(device), damping,
+        axes.contiguous().to(device), shares.to(device), damping,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pulse.generators.stylegan2 import StyleGAN2
+from pulse.generators.stylegan2 import RunBlock, StyleGAN2
 from pulse.search.precision import feature_dtype
 from pulse.training.compiling import compiled
 from pulse.training.discriminator import Discriminator
@@ -25,7 +25,6 @@ BETAS = {"vae": (0.9, 0.99), "adversarial": (0.0, 0.99)}
 FIRST_KL_WEIGHT = 1e-3
 # Two gradients in bfloat16 that differ by rounding have a cosine above 0.999.
 SAME_DIRECTION = 0.99
-RunBlock = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 @dataclass
@@ -59,13 +58,7 @@ def draw_by_blocks(
     G: StyleGAN2, blocks: Sequence[RunBlock], w: Tensor, noise_maps: Sequence[Tensor]
 ) -> Tensor:
     """Pictures (B, 3, R, R) from styles w (B, D), each block of the generator run as given."""
-    ws, x, rgb, i = G.broadcast(w).unbind(1), None, None, 0
-    for block, run in zip(G.synthesis.blocks, blocks, strict=True):
-        n = len(block.convs)
-        x, rgb = run(x, rgb, ws[i : i + n + 1], noise_maps[i : i + n])
-        i += n
-    assert rgb is not None
-    return rgb.float()
+    return G.synthesis.by_blocks(blocks, G.broadcast(w), noise_maps).float()
 
 
 class Learner:

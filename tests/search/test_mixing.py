@@ -61,7 +61,7 @@ def test_its_own_samples_are_found_again_in_a_fraction_of_the_descents_steps(
 
 
 def test_residuals_are_compared_in_units_of_what_the_generator_varies(embedded, A, targets):
-    """Plain ones take 13 % more steps to photographs."""
+    """Plain ones are mostly brightness."""
     search = mixing_of(embedded, 1, precision="single")
     start = start_of(search, targets[0], 1)
     search.admit(0, A, targets[0], start)
