@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from pulse.candidates import Candidate, Job, Latents, origin_of
 from pulse.downscale import Downscale
 from pulse.errors import DeviceError
 from pulse.pretrained import Pretrained
+from pulse.search.coarse import CoarseStart
 from pulse.search.descent import Descent
 from pulse.search.mixing import Mixing
 from pulse.search.precision import feature_dtype
@@ -61,6 +63,7 @@ class SearchPool:
         self._frames: dict[int, list[Tensor]] = {}  # slot to the images kept of its search
         self._operators: dict[tuple[int, int], Downscale] = {}
         self._search: SlotSearch | None = None
+        self._coarse: CoarseStart | None = None
         self._answers: list[tuple[Job, Candidate]] = []  # found, not yet handed out
 
     def __len__(self) -> int:
@@ -132,13 +135,29 @@ class SearchPool:
         """Give the free slots to jobs that wait."""
         if self._search is None:
             self._search = slot_search(self.generator, self.settings.search, self.batch_size)
-        free = (slot for slot in range(self.batch_size) if slot not in self._running)
-        for slot in list(free)[: len(self._waiting)]:
-            job = self._waiting[0]
-            start = self._start_of(job, self._search)
+            self._coarse = coarse_start(self.generator, self.settings)
+        free = [slot for slot in range(self.batch_size) if slot not in self._running]
+        jobs = list(islice(self._waiting, len(free)))
+        began = time.monotonic()
+        starts = self._starts_of(jobs, self._search)
+        share = (time.monotonic() - began) / max(1, len(jobs))
+        for slot, job, start in zip(free, jobs, starts, strict=False):
             self._search.admit(slot, self._operator(job), job.face.low_res, start)
-            self._running[slot], self._seconds[slot] = self._waiting.popleft(), 0.0
+            self._running[slot], self._seconds[slot] = self._waiting.popleft(), share
         return self._search
+
+    def _starts_of(self, jobs: Sequence[Job], search: SlotSearch) -> list[Start]:
+        """Where the searches of jobs begin; if there is a coarse generator, where it leads them."""
+        starts = [self._start_of(job, search) for job in jobs]
+        if self._coarse is None:
+            return starts
+        new = [i for i, job in enumerate(jobs) if job.start is None]
+        targets = [jobs[i].face.low_res for i in new]
+        for i, start in zip(
+            new, self._coarse.improved([starts[i] for i in new], targets), strict=True
+        ):
+            starts[i] = start
+        return starts
 
     def _start_of(self, job: Job, search: SlotSearch) -> Start:
         """Where the search of a job begins."""
@@ -192,6 +211,16 @@ def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> 
     if settings.method == "descent" or bank is None:
         return Descent(G, prior, settings, slots)
     return Mixing(G, prior, settings, slots, bank)
+
+
+def coarse_start(generator: Pretrained, settings: UpscaleSettings) -> CoarseStart | None:
+    """What leads the fast search's starts nearer; None without a coarse head."""
+    bank, head = generator.bank, generator.coarse_head
+    if settings.search.method == "descent" or bank is None or head is None:
+        return None
+    return CoarseStart(
+        generator.network, head, generator.prior, settings.search, bank, settings.face.kernel
+    )
 
 
 def frame_of(image: Tensor) -> Tensor:

@@ -18,6 +18,14 @@ from pulse.errors import DeviceError, PulseError, WeightsError
 from pulse.files import cache_dir, make_folder, write_bytes_atomically
 from pulse.generators.base import Generator
 from pulse.search.bank import Bank, fit_bank
+from pulse.search.coarse import (
+    EPOCHS,
+    LARGEST_ERROR,
+    CoarseHead,
+    can_be_coarse,
+    draw_coarse_samples,
+    fit_coarse_head,
+)
 from pulse.search.latent import LatentPrior, fit_prior
 from pulse.search.surrogate import Head, draw_samples, fit_head
 from pulse.settings import EMBEDDED
@@ -43,6 +51,7 @@ class Pretrained:
         bank: samples of it, on the CPU; None where it has no mapping network, or none was asked
             for.
         head: what it draws at low resolution, about; None where none was asked for.
+        coarse_head: what its lower blocks tell of that; None where none was trained.
     """
 
     network: Generator
@@ -52,6 +61,7 @@ class Pretrained:
     class_index: int | None = None
     bank: Bank | None = None
     head: Head | None = None
+    coarse_head: CoarseHead | None = None
 
     @property
     def device(self) -> torch.device:
@@ -63,8 +73,11 @@ class Pretrained:
         if device == self.device:
             return self
         network = copy.deepcopy(self.network).to(device)
-        head = None if self.head is None else copy.deepcopy(self.head).to(device)
-        return replace(self, network=network, prior=self.prior.to(device), head=head)
+        return replace(
+            self, network=network, prior=self.prior.to(device),
+            head=copy.deepcopy(self.head).to(device) if self.head else None,
+            coarse_head=copy.deepcopy(self.coarse_head).to(device) if self.coarse_head else None,
+        )  # fmt: skip
 
     def with_bank(self, on_progress: OnProgress | None = None) -> Pretrained:
         """The same generator with its bank; see `bank_of`."""
@@ -86,7 +99,8 @@ def load_generator(
     """Load a generator, its prior and its bank of samples.
 
     Prior and bank are made with the mapping network when they are first needed and kept in the
-    cache (`PULSE_HOME`, else the user's cache folder), under the hash of the weights. For weights
+    cache (`PULSE_HOME`, else the user's cache folder), under the hash of the weights; so is a
+    coarse head, where `pulse weights fit --coarse` has trained one. For weights
     without a mapping network PULSE's `gaussian_fit.pt` is taken from beside them, and there is no
     bank.
 
@@ -117,8 +131,9 @@ def load_generator(
         head_of(replace(loaded, network=network), prior, on_progress=on_head) if with_head else None
     )
     generator = Pretrained(
-        network, prior, loaded.name, loaded.sha256, class_index, bank=None, head=head
-    )
+        network, prior, loaded.name, loaded.sha256, class_index, bank=None, head=head,
+        coarse_head=kept_coarse_head(network, loaded.sha256),
+    )  # fmt: skip
     return generator.with_bank(on_bank) if with_bank else generator
 
 
@@ -249,6 +264,62 @@ def head_of(
     _keep(path, {name: t.half().cpu().contiguous() for name, t in head.state_dict().items()},
           {"generator_sha256": loaded.sha256})  # fmt: skip
     return head
+
+
+def fit_coarse(
+    loaded: Loaded,
+    prior: LatentPrior,
+    samples: int,
+    epochs: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> float:
+    """Train the coarse head of a generator, and keep it in the cache if it is of use.
+
+    Args:
+        loaded: from `load_network`, its class chosen.
+        prior: its Gaussianised styles, on the device of the network.
+        samples: how many to draw for the training.
+        epochs: of the training; None for `EPOCHS`.
+        on_progress: called with what is done so far and what there is to do.
+
+    Returns:
+        What the head misses on new samples, as a share of what their pictures vary. Above
+        `LARGEST_ERROR` it is not kept, nor is one of before.
+
+    Raises:
+        WeightsError: if such a generator has no coarse one.
+    """
+    network = loaded.network
+    if not network.has_mapping or not can_be_coarse(network):
+        raise WeightsError(
+            f"'{loaded.name}' has no coarse generator: --coarse takes StyleGAN 1 and 2 of 64 px or "
+            "more, with a mapping network"
+        )
+    rng = torch.Generator().manual_seed(4)
+    drawn = draw_coarse_samples(network, prior, samples, rng, on_progress=on_progress)
+    head, error = fit_coarse_head(drawn, rng, epochs or EPOCHS, on_progress)
+    remove_coarse(loaded)
+    if error <= LARGEST_ERROR:
+        path = _cached(network, loaded.sha256, "coarse")
+        _keep(path, {name: t.half().cpu() for name, t in head.state_dict().items()})
+    return error
+
+
+def remove_coarse(loaded: Loaded) -> bool:
+    """Remove the coarse head of a generator from the cache; whether there was one."""
+    path = _cached(loaded.network, loaded.sha256, "coarse")
+    was_there = path.exists()
+    path.unlink(missing_ok=True)
+    return was_there
+
+
+def kept_coarse_head(network: Generator, sha256: str) -> CoarseHead | None:
+    """The coarse head that the cache has for a generator, on its device; None where it has none."""
+    try:
+        head = CoarseHead.from_state_dict(load_file(_cached(network, sha256, "coarse")))
+    except (OSError, SafetensorError, ValueError):
+        return None
+    return head.to(network.device).to(memory_format=torch.channels_last)
 
 
 def _read_head(path: Path, loaded: Loaded) -> Head | None:

@@ -4,8 +4,8 @@
 
 Networks of full size with random weights, one picture, a target of 32 px. "published" is the
 descent as its authors' code runs: single precision, contiguous features, weights scaled anew in
-each step, the C library's own ways with memory. "coarse" is a step on the head that `--method
-posterior` explores with: a gradient of the misfit at 16 px by the style, without the generator.
+each step, the C library's own ways with memory. "coarse" is a step on the coarse generator, whose
+head has random weights too, in mixed precision where the processor has it.
 Each measurement is a process of its own, for its peak of memory to be its own.
 """
 
@@ -30,11 +30,11 @@ from pulse.generators.stylegan1 import StyleGAN1
 from pulse.generators.stylegan2 import StyleGAN2
 from pulse.memory import keep_freed_memory
 from pulse.search.bank import Bank
+from pulse.search.coarse import COARSE_PX, CoarseGenerator, CoarseHead, lower_noise_sizes
 from pulse.search.descent import Descent
 from pulse.search.latent import LatentPrior
 from pulse.search.mixing import Mixing
 from pulse.search.slots import SlotSearch
-from pulse.search.surrogate import HEAD_PX, Head
 from pulse.settings import PUBLISHED, SearchSettings
 
 SIZES = [2**level for level in range(2, 11)]
@@ -117,25 +117,12 @@ STATES = {
 }
 
 
-class Coarse:
-    """A descent on the head alone, of random weights.
-
-    Args:
-        target: (3, h, w).
-    """
-
-    def __init__(self, target: Tensor) -> None:
-        self.head = Head(512).requires_grad_(False)
-        self.target = Downscale((target.shape[1], target.shape[2]), (HEAD_PX, HEAD_PX))(
-            target[None]
-        )
-        self.v = torch.zeros(1, 512)
-
-    def step(self) -> None:
-        """Follow the gradient of the mean squared misfit."""
-        v = self.v.requires_grad_()
-        (gradient,) = torch.autograd.grad((self.head(v) - self.target).square().mean(), v)
-        self.v = (v - gradient).detach()
+def coarse_generator(G: Generator) -> CoarseGenerator:
+    """The lower blocks of a generator, and a head of random weights."""
+    with torch.no_grad():
+        features = G.features(torch.zeros(1, G.num_ws, 512), G.zero_noise(), COARSE_PX)
+    layers = G.num_ws - len(lower_noise_sizes(G))
+    return CoarseGenerator(G, CoarseHead(features.shape[1], layers, 512).requires_grad_(False))
 
 
 def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:
@@ -150,11 +137,13 @@ def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:
         G.to(memory_format=torch.channels_last)
         # no step is the last one of a search, which takes no gradient
         endless = replace(SearchSettings(), tolerance=0.0, steps=10_000)
-        settings = replace(endless, precision=method.removeprefix("default, "))
+        precision = method.removeprefix("default, ") if method != "coarse" else "auto"
+        settings = replace(endless, precision=precision)
         pictures, changes = torch.rand(2, 100, 3, 32, 32, generator=rng)
         bank = Bank(torch.randn(100, 512, generator=rng), pictures, changes)
-        search = Mixing(G, prior, settings, 1, bank)
-    A = Downscale((1024, 1024), (32, 32))
+        searched = coarse_generator(G).to(memory_format=torch.channels_last)
+        search = Mixing(searched if method == "coarse" else G, prior, settings, 1, bank)
+    A = Downscale((search.G.resolution,) * 2, (32, 32))
     search.admit(0, A, target, search.draw_start(target, rng))
     return search
 
@@ -164,7 +153,7 @@ def measure(architecture: str, method: str, repeats: int) -> dict[str, float]:
     kind, state_of = STATES[architecture]
     target = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     G = kind.from_state_dict(state_of())
-    search = Coarse(target) if method == "coarse" else search_of(G, method, target)
+    search = search_of(G, method, target)
     times = []
     for _ in range(repeats + 2):  # two to warm up
         began = time.perf_counter()

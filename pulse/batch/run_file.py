@@ -26,10 +26,12 @@ def identity_of(
     """What decides how the pictures of a run look; the number of candidates does not."""
     values = asdict(settings)
     del values["candidates"]
+    is_led = settings.search.method == "mixing" and generator.coarse_head is not None
     return {
         "generator": generator.name,
         "generator_sha256": generator.sha256,
         "class": generator.class_index,
+        "coarse_generator": is_led or None,  # None, as in the files of runs that knew of none
         "format": format_,
         "from_latents": latents_digest,
         **values,

@@ -17,7 +17,17 @@ from pulse.cli.bars import show_on
 from pulse.errors import WeightsError
 from pulse.files import cache_dir, printable, printable_path
 from pulse.generators.base import Generator
-from pulse.pretrained import SMALLEST_BANK, bank_of, choose_class, choose_device, head_of, prior_of
+from pulse.pretrained import (
+    SMALLEST_BANK,
+    bank_of,
+    choose_class,
+    choose_device,
+    fit_coarse,
+    head_of,
+    prior_of,
+    remove_coarse,
+)
+from pulse.search.coarse import LARGEST_ERROR, SMALLEST_COARSE
 from pulse.settings import EMBEDDED
 
 # Fields of a model card as `scripts/train_generator.py` writes them, and how they are called.
@@ -134,12 +144,18 @@ def download_entry(name: str) -> Path:
 
 
 def fit_and_tell(
-    source: str, samples: int, bank: int, class_index: int | None, head: int = 0, steps: int = 0
-) -> str:
-    """Fit the prior anew, draw the bank, train the head, and say how it went."""
+    source: str, samples: int, bank: int, class_index: int | None,
+    head: int = 0, steps: int = 0, coarse: int | None = None,
+) -> str:  # fmt: skip
+    """Fit the prior anew, draw the bank, train the heads, and say how it went."""
     if 0 < bank < SMALLEST_BANK:
         raise WeightsError(
             f"a bank of {bank} samples says too little: --bank takes {SMALLEST_BANK} or more, or 0"
+        )
+    if coarse and coarse < SMALLEST_COARSE:
+        raise WeightsError(
+            f"{coarse} samples teach a coarse generator too little: --coarse takes "
+            f"{SMALLEST_COARSE} or more, or 0"
         )
     loaded = load_network(source)
     choose_class(loaded, class_index)
@@ -150,7 +166,7 @@ def fit_and_tell(
         f"[{prior.std.min():.3f}, {prior.std.max():.3f}], {len(prior.mean)} values each"
     ]
     device = choose_device()
-    if bank or head:
+    if bank or head or coarse:
         loaded.network.to(device)
     if bank:
         with tqdm(unit=" pictures", desc="bank", disable=None) as bar:
@@ -160,5 +176,16 @@ def fit_and_tell(
         with tqdm(unit="", desc="head", disable=None) as bar:
             head_of(loaded, prior.to(device), head, steps, show_on(bar), again=True)
         lines.append(f"head trained with {head} samples, {steps} steps")
+    if coarse:
+        with tqdm(unit="", desc="coarse generator", disable=None) as bar:
+            missed = fit_coarse(loaded, prior.to(device), coarse, on_progress=show_on(bar))
+        verdict = "kept" if missed <= LARGEST_ERROR else "too much to be of use: not kept"
+        lines.append(
+            f"coarse generator trained with {coarse} samples: it misses {100 * missed:.1f} % of "
+            f"what pictures vary, {verdict}"
+        )
+    elif coarse == 0:
+        was_there = remove_coarse(loaded)
+        lines.append("coarse generator removed" if was_there else "no coarse generator to remove")
     lines.append(f"kept under '{cache_dir()}'")
     return "\n".join(lines)

@@ -109,6 +109,19 @@ class Generator(nn.Module, ABC):
         """All-zero noise maps, (1, 1, size, size) each."""
         return [torch.zeros(1, 1, size, size, device=self.device) for size in self.noise_sizes]
 
+    def features(self, ws: Tensor, noise_maps: Sequence[Tensor], px: int) -> Tensor:  # noqa: ARG002
+        """What the block of px x px pixels hands on: (B, C, px, px), colours included.
+
+        Args:
+            ws: (B, L, D); styles of later blocks are not looked at.
+            noise_maps: as `render` takes them; those of later blocks may be missing.
+            px: the size of a block.
+
+        Raises:
+            ValueError: if there is no such block.
+        """
+        raise ValueError(f"got {px} pixels, but {self.architecture} has no blocks of one size")
+
     def render(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Draw pictures (B, 3, H, W), nominally in [0, 1]: the border to the network's range.
 

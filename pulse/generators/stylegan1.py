@@ -23,7 +23,7 @@ from pulse.generators.ops import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 MAPPING_LR_MULTIPLIER = 0.01
 CONV_GAIN = math.sqrt(2)
@@ -207,12 +207,18 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D) and two noise maps a block."""
+        *_, x = self.after_blocks(ws, noise_maps)
+        return self.torgb(x)
+
+    def after_blocks(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The features (B, C, size, size) that each block hands on, in order."""
         first, *others = self.blocks.values()
         x = first(ws[:, :2], noise_maps[:2])
+        yield x
         for i, block in enumerate(others, start=1):
             pair = slice(2 * i, 2 * i + 2)
             x = block(x, ws[:, pair], noise_maps[pair])
-        return self.torgb(x)
+            yield x
 
 
 class AbsentMapping(nn.Module):
@@ -232,6 +238,7 @@ class StyleGAN1(Generator):
     """
 
     architecture = "stylegan1"
+    synthesis: SynthesisNetwork
 
     def __init__(self, state: Mapping[str, Tensor], constants: Constants = DEFAULTS) -> None:
         super().__init__()
@@ -292,3 +299,10 @@ class StyleGAN1(Generator):
         """The noise maps that were fixed in training, (1, 1, size, size); zeros where none are."""
         kept = [v for k, v in self.synthesis.named_buffers() if k.endswith(".noise.const")]
         return kept or super().stored_noise()
+
+    def features(self, ws: Tensor, noise_maps: Sequence[Tensor], px: int) -> Tensor:
+        """See `Generator.features`; colours are drawn by no block."""
+        for x in self.synthesis.after_blocks(ws, noise_maps):
+            if x.shape[-1] == px:
+                return x
+        raise ValueError(f"got {px} pixels, but there is no block of that size")

@@ -11,7 +11,7 @@ share one convolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -272,6 +272,14 @@ class SynthesisNetwork(nn.Module):
         self, runs: Sequence[RunBlock], ws: Tensor, noise_maps: Sequence[Tensor]
     ) -> Tensor:
         """The same, each block run as given: by itself, or by what it was compiled to."""
+        *_, (_, rgb) = self.after_blocks(runs, ws, noise_maps)
+        assert rgb is not None
+        return rgb
+
+    def after_blocks(
+        self, runs: Sequence[RunBlock], ws: Tensor, noise_maps: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The features and the colours, if any yet, that each block hands on, in order."""
         x: Tensor | None = None
         rgb: Tensor | None = None
         of_layers = ws.unbind(1)  # at once: each indexing would have a gradient of the size of all
@@ -279,9 +287,8 @@ class SynthesisNetwork(nn.Module):
         for block, run in zip(self.blocks, runs, strict=True):
             n = len(block.convs)
             x, rgb = run(x, rgb, of_layers[i : i + n + 1], noise_maps[i : i + n])
+            yield x, rgb
             i += n
-        assert rgb is not None
-        return rgb
 
 
 class StyleGAN2(Generator):
@@ -333,3 +340,11 @@ class StyleGAN2(Generator):
         """The noise maps that were fixed in training, (1, 1, size, size) each."""
         convs = [conv for block in self.synthesis.blocks for conv in block.convs]
         return [conv.noise_const[None, None] for conv in convs if conv.has_noise]
+
+    def features(self, ws: Tensor, noise_maps: Sequence[Tensor], px: int) -> Tensor:
+        """See `Generator.features`; the last three channels are colours, where blocks draw them."""
+        blocks = self.synthesis.blocks
+        for x, rgb in self.synthesis.after_blocks(blocks, ws, noise_maps):
+            if x.shape[-1] == px:
+                return x if rgb is None else torch.cat([x, rgb.to(x.dtype)], 1)
+        raise ValueError(f"got {px} pixels, but there is no block of that size")

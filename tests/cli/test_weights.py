@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,34 @@ def test_a_bank_too_small_to_tell_anything_is_refused(ada):
     result = weights("fit", ada, "--bank", 19)
     assert result.exit_code == 1
     assert "a bank of 19 samples says too little: --bank takes 20 or more, or 0" in result.stderr
+
+
+def test_a_coarse_generator_is_trained_judged_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PULSE_HOME", str(tmp_path))
+    plain = ("fit", "portraits-128", "--samples", 2000, "--bank", 0, "--coarse")
+    monkeypatch.setattr("pulse.pretrained.EPOCHS", 2)
+    result = weights(*plain, 100)
+    assert result.exit_code == 0, result.stderr
+    line = result.stdout.splitlines()[1]  # a tenth of the samples that are needed
+    words = r"coarse generator trained with 100 samples: it misses [\d.]+ % of what pictures vary, "
+    assert re.fullmatch(words + "too much to be of use: not kept", line)
+    assert not (tmp_path / "coarse").exists()
+    for module in ("pulse.pretrained", "pulse.cli.weights_text"):
+        monkeypatch.setattr(f"{module}.LARGEST_ERROR", 1e3)
+    assert weights(*plain, 100).stdout.splitlines()[1].endswith("pictures vary, kept")
+    assert list((tmp_path / "coarse").iterdir())
+    assert "coarse generator removed" in weights(*plain, 0).stdout
+    assert not list((tmp_path / "coarse").iterdir())
+    assert "no coarse generator to remove" in weights(*plain, 0).stdout
+
+
+def test_too_small_a_generator_or_training_of_a_coarse_one_is_refused(ada):
+    result = weights("fit", ada, "--samples", 2000, "--bank", 0, "--coarse", 99)
+    assert result.exit_code == 1
+    assert "99 samples teach a coarse generator too little: --coarse takes 100" in result.stderr
+    result = weights("fit", ada, "--samples", 2000, "--bank", 0, "--coarse", 100)
+    assert result.exit_code == 1
+    assert "'ada-plain' has no coarse generator: --coarse takes StyleGAN 1 and 2" in result.stderr
 
 
 def test_a_bad_file_is_one_line_and_exit_status_1(tmp_path):

@@ -86,3 +86,15 @@ def test_missing_and_unknown_keys_are_named():
     match = r"missing keys \['synthesis.torgb.bias'\], unknown keys \['synthesis.torgb.biass'\]"
     with pytest.raises(ValueError, match=match):
         StyleGAN1.from_state_dict(state)
+
+
+def test_features_are_what_a_block_hands_on(stylegan1, expected):
+    ws, maps = expected["ws_plus"], stylegan1.zero_noise()
+    features = stylegan1.features(ws, maps, 32)
+    assert torch.equal(stylegan1.synthesis.torgb(features), stylegan1.synthesis(ws, maps))
+    lower = stylegan1.features(ws, maps[:4], 8)
+    others = torch.cat([ws[:, :4], torch.zeros_like(ws[:, 4:])], 1)
+    assert torch.equal(lower, stylegan1.features(others, maps, 8))
+    assert lower.shape[2:] == (8, 8)
+    with pytest.raises(ValueError, match="got 5 pixels"):
+        stylegan1.features(ws, maps, 5)

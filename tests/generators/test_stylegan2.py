@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import DATA, relative_error
 from safetensors.torch import load_file
+from stylegan2_states import random_state
 
 from pulse.generators.stylegan2 import StyleGAN2
 
@@ -98,3 +99,28 @@ def test_nothing_is_trainable(small_stylegan2):
 def test_keys_of_something_else_are_refused():
     with pytest.raises(ValueError, match=r"no keys synthesis\.b4"):
         StyleGAN2.from_state_dict({"weight": torch.zeros(1)})
+
+
+def test_features_are_what_a_block_hands_on(small_stylegan2):
+    G = small_stylegan2
+    rng = torch.Generator().manual_seed(3)
+    ws = torch.randn(2, G.num_ws, G.w_dim, generator=rng)
+    maps = G.stored_noise()
+    features = G.features(ws, maps, 32)  # of the last block: colours are the picture
+    assert torch.equal(features[:, -3:], G.synthesis(ws, maps))
+    lower = G.features(ws, maps[:3], 8)
+    others = torch.cat([ws[:, :4], torch.zeros_like(ws[:, 4:])], 1)
+    assert torch.equal(lower, G.features(others, maps, 8))
+    assert not torch.equal(lower, G.features(torch.zeros_like(ws), maps, 8))
+    with pytest.raises(ValueError, match="got 5 pixels"):
+        G.features(ws, maps, 5)
+
+
+@pytest.mark.parametrize(("architecture", "colours"), [("skip", 3), ("resnet", 0), ("orig", 0)])
+def test_features_of_every_architecture(architecture, colours):
+    G = StyleGAN2.from_state_dict(random_state(architecture))
+    ws = torch.zeros(1, G.num_ws, G.w_dim)
+    x, _ = list(G.synthesis.after_blocks(G.synthesis.blocks, ws, G.zero_noise()))[1]
+    features = G.features(ws, G.zero_noise(), 8)
+    assert features.shape[1] == x.shape[1] + colours
+    assert torch.equal(features[:, : x.shape[1]], x)

@@ -324,3 +324,9 @@ def test_network_of_one_channel_is_refused():
         state[f"synthesis.L6_32_1.{kind}"] = state.pop(f"synthesis.L6_32_3.{kind}")
     with pytest.raises(ValueError, match="L6_32_1 draws 1 channels, expected 3"):
         StyleGAN3.from_state_dict({**state, "synthesis.L6_32_1.weight": torch.zeros(1, 32, 1, 1)})
+
+
+def test_there_are_no_blocks_of_one_size():
+    G = StyleGAN3.from_state_dict(weights("sg3-t"))
+    with pytest.raises(ValueError, match="stylegan3 has no blocks of one size"):
+        G.features(torch.zeros(1, G.num_ws, G.w_dim), [], 32)
