@@ -213,10 +213,19 @@ def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> 
     return Mixing(G, prior, settings, slots, bank)
 
 
+def is_led(generator: Pretrained, settings: SearchSettings) -> bool:
+    """Whether a coarse generator leads searches to where they begin.
+
+    With one style for all layers it does not: that took as many steps afterwards.
+    """
+    has_one = generator.coarse_head is not None
+    return has_one and settings.method == "mixing" and not settings.tile_latent
+
+
 def coarse_start(generator: Pretrained, settings: UpscaleSettings) -> CoarseStart | None:
-    """What leads the fast search's starts nearer; None without a coarse head."""
+    """What leads searches to where they begin; None where nothing does."""
     bank, head = generator.bank, generator.coarse_head
-    if settings.search.method == "descent" or bank is None or head is None:
+    if bank is None or head is None or not is_led(generator, settings.search):
         return None
     return CoarseStart(
         generator.network, head, generator.prior, settings.search, bank, settings.face.kernel

@@ -15,6 +15,7 @@ from pulse.batch.batch_size import BatchSize
 from pulse.batch.journal import RUN_NAME
 from pulse.errors import PulseError
 from pulse.files import write_text_atomically
+from pulse.pool import is_led
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
 
@@ -26,12 +27,12 @@ def identity_of(
     """What decides how the pictures of a run look; the number of candidates does not."""
     values = asdict(settings)
     del values["candidates"]
-    is_led = settings.search.method == "mixing" and generator.coarse_head is not None
     return {
         "generator": generator.name,
         "generator_sha256": generator.sha256,
         "class": generator.class_index,
-        "coarse_generator": is_led or None,  # None, as in the files of runs that knew of none
+        "coarse_generator": is_led(generator, settings.search)
+        or None,  # None, as in the files of runs that knew of none
         "format": format_,
         "from_latents": latents_digest,
         **values,

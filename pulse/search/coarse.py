@@ -297,7 +297,6 @@ class CoarseStart:
         # it, and of one row alone a CPU rounds by its threads
         slots = 2 if G.device.type == "cpu" else 8
         self.search = Mixing(CoarseGenerator(G, head), prior, coarse, slots, bank)
-        self.layers = 1 if settings.tile_latent else G.num_ws
         self.kernel: KernelName = kernel
 
     def improved(self, starts: Sequence[Start], targets: Sequence[Tensor]) -> list[Start]:
@@ -326,7 +325,7 @@ class CoarseStart:
         maps = len(self.search.G.noise_sizes)
         lower = [Start(start.v, start.noise_maps[:maps]) for start in starts]
         found = search_together(self.search, A, target, stack(lower))
-        ends = Start(found.v[:, : self.layers], found.noise_maps).to(torch.device("cpu"))
+        ends = Start(found.v, found.noise_maps).to(torch.device("cpu"))
         return [
             Start(end.v, [*end.noise_maps, *start.noise_maps[maps:]])
             for end, start in ((ends.rows(i, i + 1), start) for i, start in enumerate(starts))

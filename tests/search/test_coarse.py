@@ -127,12 +127,13 @@ def test_a_start_stays_on_its_sphere_and_keeps_the_noise_of_upper_blocks(coarse,
         assert not torch.equal(new.noise_maps[0], old.noise_maps[0])
 
 
-def test_tiled_starts_stay_tiled_and_large_targets_are_left_alone(coarse):
-    targets = [torch.rand(3, px, px, generator=rng_of(px)) for px in (40, 8)]
-    before, after = improved(coarse, targets, tile_latent=True)
-    assert after[0] is before[0]
-    assert after[1].v.shape == before[1].v.shape == (1, 1, 512)
-    assert not torch.equal(after[1].v, before[1].v)
+def test_targets_of_several_sizes_and_large_ones_left_alone(coarse):
+    targets = [torch.rand(3, px, px, generator=rng_of(px)) for px in (8, 40, 12, 8, 8)]
+    before, after = improved(coarse, targets)
+    assert [new is old for new, old in zip(after, before, strict=True)] == [0, 1, 0, 0, 0]
+    for i in (0, 2, 4):
+        (alone,) = coarse_start(coarse, UpscaleSettings()).improved([before[i]], [targets[i]])
+        assert torch.equal(after[i].v, alone.v)
 
 
 def test_latents_that_an_earlier_run_saved_are_where_a_search_begins(coarse, faces, monkeypatch):
@@ -145,8 +146,9 @@ def test_latents_that_an_earlier_run_saved_are_where_a_search_begins(coarse, fac
 
 
 def test_the_descent_and_generators_without_a_head_begin_where_they_did(embedded, coarse):
-    descent = UpscaleSettings(search=SearchSettings(method="descent"))
-    assert coarse_start(coarse, descent) is None
+    for changes in ({"method": "descent"}, {"tile_latent": True}):
+        settings = UpscaleSettings(search=replace(SearchSettings(), **changes))
+        assert coarse_start(coarse, settings) is None
     assert coarse_start(embedded, UpscaleSettings()) is None
 
 
