@@ -27,7 +27,7 @@ from pulse.pretrained import (
     prior_of,
     remove_coarse,
 )
-from pulse.search.coarse import LARGEST_ERROR, SMALLEST_COARSE
+from pulse.search.coarse import LARGEST_ERROR, PAYS_FROM_PX, SMALLEST_COARSE
 from pulse.settings import EMBEDDED
 
 # Fields of a model card as `scripts/train_generator.py` writes them, and how they are called.
@@ -184,6 +184,11 @@ def fit_and_tell(
             f"coarse generator trained with {coarse} samples: it misses {100 * missed:.1f} % of "
             f"what pictures vary, {verdict}"
         )
+        if missed <= LARGEST_ERROR and loaded.network.resolution < PAYS_FROM_PX:
+            lines.append(
+                f"a generator of {loaded.network.resolution} px searches no faster with it; "
+                "--coarse 0 removes it"
+            )
     elif coarse == 0:
         was_there = remove_coarse(loaded)
         lines.append("coarse generator removed" if was_there else "no coarse generator to remove")

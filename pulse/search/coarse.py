@@ -37,6 +37,7 @@ TIGHTER = 0.3  # its tolerance, as a share of the search's: the head adds an err
 WIDTH, STYLE_WIDTH = 64, 16
 SCATTER = 0.6  # at most, of the styles of a sample's layers around its own: searches leave it too
 BATCH, EPOCHS, STEP_SIZE, WEIGHT_DECAY = 50, 60, 1e-3, 0.05
+PAYS_FROM_PX = 256  # of the whole generator: at 128 px its lower half costs as much as its upper
 SMALLEST_COARSE = 100  # samples; fewer teach a head nothing
 HELD_OUT = 0.1  # share of the samples that judge the head
 LARGEST_ERROR = 0.1  # of a head that is of use, as a share of what the pictures vary

@@ -181,7 +181,9 @@ def test_a_coarse_generator_is_trained_judged_and_removed(tmp_path, monkeypatch)
     assert not (tmp_path / "coarse").exists()
     for module in ("pulse.pretrained", "pulse.cli.weights_text"):
         monkeypatch.setattr(f"{module}.LARGEST_ERROR", 1e3)
-    assert weights(*plain, 100).stdout.splitlines()[1].endswith("pictures vary, kept")
+    _, kept, advice, _ = weights(*plain, 100).stdout.splitlines()
+    assert kept.endswith("pictures vary, kept")
+    assert advice == "a generator of 128 px searches no faster with it; --coarse 0 removes it"
     assert list((tmp_path / "coarse").iterdir())
     assert "coarse generator removed" in weights(*plain, 0).stdout
     assert not list((tmp_path / "coarse").iterdir())
