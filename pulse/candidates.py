@@ -111,6 +111,7 @@ def origin_of(
     face: Face, candidate: int | None, generator: Pretrained, seed: int, settings: UpscaleSettings
 ) -> Origin:
     """What a picture of a face says about itself; `candidate` is None where it shows them all."""
+    coarse = generator.coarse_head_for(settings.search)
     return Origin(
         generator=generator.name,
         generator_sha256=generator.sha256,
@@ -123,5 +124,6 @@ def origin_of(
             "class": generator.class_index,
             "kernel": settings.face.kernel,
             "search": asdict(settings.search),
+            **({"coarse_generator": coarse.digest} if coarse else {}),
         },
     )

@@ -100,7 +100,7 @@ class SearchPool:
 
     def close(self) -> None:
         """Let go of the batch."""
-        self._search = None
+        self._search, self._coarse = None, None
 
     def _step(self) -> None:
         """One step of every search; those that are finished by then give their answers."""
@@ -135,28 +135,25 @@ class SearchPool:
         """Give the free slots to jobs that wait."""
         if self._search is None:
             self._search = slot_search(self.generator, self.settings.search, self.batch_size)
-            self._coarse = coarse_start(self.generator, self.settings)
         free = [slot for slot in range(self.batch_size) if slot not in self._running]
         jobs = list(islice(self._waiting, len(free)))
-        began = time.monotonic()
         starts = self._starts_of(jobs, self._search)
-        share = (time.monotonic() - began) / max(1, len(jobs))
         for slot, job, start in zip(free, jobs, starts, strict=False):
             self._search.admit(slot, self._operator(job), job.face.low_res, start)
-            self._running[slot], self._seconds[slot] = self._waiting.popleft(), share
+            self._running[slot], self._seconds[slot] = self._waiting.popleft(), 0.0
         return self._search
 
     def _starts_of(self, jobs: Sequence[Job], search: SlotSearch) -> list[Start]:
         """Where the searches of jobs begin; if there is a coarse generator, where it leads them."""
         starts = [self._start_of(job, search) for job in jobs]
-        if self._coarse is None:
-            return starts
         new = [i for i, job in enumerate(jobs) if job.start is None]
-        targets = [jobs[i].face.low_res for i in new]
-        for i, start in zip(
-            new, self._coarse.improved([starts[i] for i in new], targets), strict=True
-        ):
-            starts[i] = start
+        if new and self._coarse is None:
+            self._coarse = coarse_start(self.generator, self.settings)
+        if self._coarse is not None:
+            targets = [jobs[i].face.low_res for i in new]
+            led = self._coarse.improved([starts[i] for i in new], targets)
+            for i, start in zip(new, led, strict=True):
+                starts[i] = start
         return starts
 
     def _start_of(self, job: Job, search: SlotSearch) -> Start:
@@ -190,7 +187,8 @@ class SearchPool:
         self._waiting.extendleft(
             self._running[slot] for slot in sorted(self._running, reverse=True)
         )
-        self._running, self._seconds, self._frames, self._search = {}, {}, {}, None
+        self._running, self._seconds, self._frames = {}, {}, {}
+        self.close()
 
 
 def possible(settings: SearchSettings, generator: Pretrained) -> SearchSettings:
@@ -213,19 +211,10 @@ def slot_search(generator: Pretrained, settings: SearchSettings, slots: int) -> 
     return Mixing(G, prior, settings, slots, bank)
 
 
-def is_led(generator: Pretrained, settings: SearchSettings) -> bool:
-    """Whether a coarse generator leads searches to where they begin.
-
-    With one style for all layers it does not: that took as many steps afterwards.
-    """
-    has_one = generator.coarse_head is not None
-    return has_one and settings.method == "mixing" and not settings.tile_latent
-
-
 def coarse_start(generator: Pretrained, settings: UpscaleSettings) -> CoarseStart | None:
     """What leads searches to where they begin; None where nothing does."""
-    bank, head = generator.bank, generator.coarse_head
-    if bank is None or head is None or not is_led(generator, settings.search):
+    bank, head = generator.bank, generator.coarse_head_for(settings.search)
+    if bank is None or head is None:
         return None
     return CoarseStart(
         generator.network, head, generator.prior, settings.search, bank, settings.face.kernel

@@ -28,7 +28,7 @@ from pulse.search.coarse import (
 )
 from pulse.search.latent import LatentPrior, fit_prior
 from pulse.search.surrogate import Head, draw_samples, fit_head
-from pulse.settings import EMBEDDED
+from pulse.settings import EMBEDDED, SearchSettings
 
 OnProgress = Callable[[int, int], None]
 BANK_SAMPLES = 250  # seconds on the embedded generator; more make hardly a difference
@@ -78,6 +78,14 @@ class Pretrained:
             head=copy.deepcopy(self.head).to(device) if self.head else None,
             coarse_head=copy.deepcopy(self.coarse_head).to(device) if self.coarse_head else None,
         )  # fmt: skip
+
+    def coarse_head_for(self, settings: SearchSettings) -> CoarseHead | None:
+        """The coarse head that leads searches to where they begin; None where none does.
+
+        With one style for all layers none does: it took as many steps afterwards.
+        """
+        is_led = settings.method == "mixing" and not settings.tile_latent
+        return self.coarse_head if is_led else None
 
     def with_bank(self, on_progress: OnProgress | None = None) -> Pretrained:
         """The same generator with its bank; see `bank_of`."""
@@ -270,7 +278,7 @@ def fit_coarse(
     loaded: Loaded,
     prior: LatentPrior,
     samples: int,
-    epochs: int | None = None,
+    epochs: int = EPOCHS,
     on_progress: OnProgress | None = None,
 ) -> float:
     """Train the coarse head of a generator, and keep it in the cache if it is of use.
@@ -279,30 +287,41 @@ def fit_coarse(
         loaded: from `load_network`, its class chosen.
         prior: its Gaussianised styles, on the device of the network.
         samples: how many to draw for the training.
-        epochs: of the training; None for `EPOCHS`.
+        epochs: of the training.
         on_progress: called with what is done so far and what there is to do.
 
     Returns:
         What the head misses on new samples, as a share of what their pictures vary. Above
-        `LARGEST_ERROR` it is not kept, nor is one of before.
+        `LARGEST_ERROR` it is not kept; one of before then stays.
 
     Raises:
         WeightsError: if such a generator has no coarse one.
+        PulseError: if the cache cannot be written.
     """
+    check_coarse(loaded)
     network = loaded.network
-    if not network.has_mapping or not can_be_coarse(network):
+    rng = torch.Generator().manual_seed(4)
+    drawn = draw_coarse_samples(network, prior, samples, rng, on_progress=on_progress)
+    head, error = fit_coarse_head(drawn, rng, epochs, on_progress)
+    if error <= LARGEST_ERROR:
+        path = _cached(network, loaded.sha256, "coarse")
+        make_folder(path.parent)
+        tensors = {n: t.half().cpu().contiguous() for n, t in head.state_dict().items()}
+        write_bytes_atomically(path, save(tensors))
+    return error
+
+
+def check_coarse(loaded: Loaded) -> None:
+    """See that a generator can have a coarse one.
+
+    Raises:
+        WeightsError: if it cannot.
+    """
+    if not loaded.network.has_mapping or not can_be_coarse(loaded.network):
         raise WeightsError(
             f"'{loaded.name}' has no coarse generator: --coarse takes StyleGAN 1 and 2 of 64 px or "
             "more, with a mapping network"
         )
-    rng = torch.Generator().manual_seed(4)
-    drawn = draw_coarse_samples(network, prior, samples, rng, on_progress=on_progress)
-    head, error = fit_coarse_head(drawn, rng, epochs or EPOCHS, on_progress)
-    remove_coarse(loaded)
-    if error <= LARGEST_ERROR:
-        path = _cached(network, loaded.sha256, "coarse")
-        _keep(path, {name: t.half().cpu() for name, t in head.state_dict().items()})
-    return error
 
 
 def remove_coarse(loaded: Loaded) -> bool:

@@ -30,7 +30,7 @@ from pulse.generators.stylegan1 import StyleGAN1
 from pulse.generators.stylegan2 import StyleGAN2
 from pulse.memory import keep_freed_memory
 from pulse.search.bank import Bank
-from pulse.search.coarse import COARSE_PX, CoarseGenerator, CoarseHead, lower_noise_sizes
+from pulse.search.coarse import COARSE_PX, CoarseGenerator, CoarseHead, upper_layers
 from pulse.search.descent import Descent
 from pulse.search.latent import LatentPrior
 from pulse.search.mixing import Mixing
@@ -121,8 +121,8 @@ def coarse_generator(G: Generator) -> CoarseGenerator:
     """The lower blocks of a generator, and a head of random weights."""
     with torch.no_grad():
         features = G.features(torch.zeros(1, G.num_ws, 512), G.zero_noise(), COARSE_PX)
-    layers = G.num_ws - len(lower_noise_sizes(G))
-    return CoarseGenerator(G, CoarseHead(features.shape[1], layers, 512).requires_grad_(False))
+    head = CoarseHead(features.shape[1], upper_layers(G), 512)
+    return CoarseGenerator(G, head.requires_grad_(False))
 
 
 def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:

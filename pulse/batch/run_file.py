@@ -15,7 +15,6 @@ from pulse.batch.batch_size import BatchSize
 from pulse.batch.journal import RUN_NAME
 from pulse.errors import PulseError
 from pulse.files import write_text_atomically
-from pulse.pool import is_led
 from pulse.pretrained import Pretrained
 from pulse.settings import FormatName, UpscaleSettings
 
@@ -27,12 +26,12 @@ def identity_of(
     """What decides how the pictures of a run look; the number of candidates does not."""
     values = asdict(settings)
     del values["candidates"]
+    coarse = generator.coarse_head_for(settings.search)
     return {
         "generator": generator.name,
         "generator_sha256": generator.sha256,
         "class": generator.class_index,
-        "coarse_generator": is_led(generator, settings.search)
-        or None,  # None, as in the files of runs that knew of none
+        "coarse_generator": coarse.digest if coarse else None,
         "format": format_,
         "from_latents": latents_digest,
         **values,

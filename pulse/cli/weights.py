@@ -121,7 +121,7 @@ def convert(source: str, out: Path, licence: str | None, overwrite: bool) -> Non
               help="Steps of its training.")  # fmt: skip
 @click.option("--coarse", type=click.IntRange(min=0), metavar="N",
               help="Samples to train a coarse generator with, 1000 say: the fast search then takes "
-              "half as many steps, which pays from 256 px on; 0 removes it.")  # fmt: skip
+              "about half as many steps, of use where they are slow; 0 removes it.")  # fmt: skip
 @click.option("--class", "class_index", type=int, help="Class, for generators that know several.")
 def fit(source: str, samples: int, bank: int, head: int, head_steps: int, coarse: int | None,
         class_index: int | None) -> None:  # fmt: skip

@@ -20,6 +20,7 @@ from pulse.generators.base import Generator
 from pulse.pretrained import (
     SMALLEST_BANK,
     bank_of,
+    check_coarse,
     choose_class,
     choose_device,
     fit_coarse,
@@ -159,6 +160,8 @@ def fit_and_tell(
         )
     loaded = load_network(source)
     choose_class(loaded, class_index)
+    if coarse:
+        check_coarse(loaded)
     with tqdm(unit=" styles", desc="prior", disable=None) as bar:
         prior = prior_of(loaded, show_on(bar), samples, again=True)
     lines = [

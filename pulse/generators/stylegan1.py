@@ -207,8 +207,9 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Tensor:
         """Draw (B, 3, H, W) in about [-1, 1] from ws (B, L, D) and two noise maps a block."""
-        *_, x = self.after_blocks(ws, noise_maps)
-        return self.torgb(x)
+        for x in self.after_blocks(ws, noise_maps):
+            features = x  # one at a time: the next takes its place
+        return self.torgb(features)
 
     def after_blocks(self, ws: Tensor, noise_maps: Sequence[Tensor]) -> Iterator[Tensor]:
         """The features (B, C, size, size) that each block hands on, in order."""

@@ -272,9 +272,11 @@ class SynthesisNetwork(nn.Module):
         self, runs: Sequence[RunBlock], ws: Tensor, noise_maps: Sequence[Tensor]
     ) -> Tensor:
         """The same, each block run as given: by itself, or by what it was compiled to."""
-        *_, (_, rgb) = self.after_blocks(runs, ws, noise_maps)
-        assert rgb is not None
-        return rgb
+        colours = None
+        for _, rgb in self.after_blocks(runs, ws, noise_maps):
+            colours = rgb
+        assert colours is not None
+        return colours
 
     def after_blocks(
         self, runs: Sequence[RunBlock], ws: Tensor, noise_maps: Sequence[Tensor]

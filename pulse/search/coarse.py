@@ -2,8 +2,8 @@
 
 Most of the work of a large StyleGAN is done at sizes far above those of a low-resolution face. The
 features of the block of `COARSE_PX` pixels and the styles of the later layers tell nearly all that
-those layers would draw at that size; a head of two convolutions, trained once for each generator on
-its own samples, says what. Partial colours alone do not: upper layers change colours everywhere.
+those layers would draw at that size; a small head, trained once for each generator on its own
+samples, says what. Partial colours alone do not: upper layers change colours everywhere.
 
 A search first looks for its target on the coarse generator, many times cheaper than on the whole
 one, and goes on from there. What it finds in the end is always drawn and judged by the whole.
@@ -11,8 +11,10 @@ one, and goes on from there. What it finds in the end is always drawn and judged
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,9 +23,11 @@ from torch import Tensor, nn
 
 from pulse.downscale import Downscale
 from pulse.generators.base import Generator
+from pulse.generators.ops import convolve_pixels
 from pulse.search.bank import Bank
 from pulse.search.latent import LatentPrior
 from pulse.search.mixing import Mixing
+from pulse.search.precision import feature_dtype
 from pulse.search.slots import search_together
 from pulse.search.start import Start, stack
 from pulse.settings import KernelName, SearchSettings
@@ -31,13 +35,15 @@ from pulse.settings import KernelName, SearchSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COARSE_PX = 32  # of the block that is the last; low-resolution faces are no larger
+COARSE_PX = 32  # of the block that is the last; larger low-resolution faces do without it
 STEPS = 12  # on the coarse generator
 TIGHTER = 0.3  # its tolerance, as a share of the search's: the head adds an error of its own
-WIDTH, STYLE_WIDTH = 64, 16
+WIDTH, CONVS, STYLE_WIDTH = 64, 2, 16
 SCATTER = 0.6  # at most, of the styles of a sample's layers around its own: searches leave it too
 BATCH, EPOCHS, STEP_SIZE, WEIGHT_DECAY = 50, 60, 1e-3, 0.05
-PAYS_FROM_PX = 256  # of the whole generator: at 128 px its lower half costs as much as its upper
+# Of the whole generator: at 128 px what is above the cut costs as much as what is below. Larger
+# ones were not at hand, but each of their blocks adds about as much as one of 64 px.
+PAYS_FROM_PX = 256
 SMALLEST_COARSE = 100  # samples; fewer teach a head nothing
 HELD_OUT = 0.1  # share of the samples that judge the head
 LARGEST_ERROR = 0.1  # of a head that is of use, as a share of what the pictures vary
@@ -69,15 +75,13 @@ class CoarseHead(nn.Module):
         self.register_buffer("style_mean", torch.zeros(w_dim))
         self.register_buffer("style_scale", torch.ones(w_dim))
         self.styles = nn.Parameter(torch.randn(layers, w_dim, style_width) / w_dim**0.5)
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(channels, width, 1)]
-            + [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
-        )
+        self.first = nn.Linear(channels, width)
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(CONVS))
         self.modulations = nn.ModuleList(
-            nn.Linear(layers * style_width, 2 * width) for _ in self.convs
+            nn.Linear(layers * style_width, 2 * width) for _ in range(1 + CONVS)
         )
-        self.last = nn.Conv2d(width, 3, 1)
-        self.shortcut = nn.Conv2d(channels, 3, 1)
+        self.last = nn.Linear(width, 3)
+        self.shortcut = nn.Linear(channels, 3)
         for layer in (*self.modulations, self.shortcut):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -88,12 +92,21 @@ class CoarseHead(nn.Module):
             "bkd,kde->bke", (ws - self.style_mean) / self.style_scale, self.styles
         )
         features = features / self.scale.to(features.dtype)
-        x = features
-        for i, (conv, modulation) in enumerate(zip(self.convs, self.modulations, strict=True)):
-            scale, shift = modulation(styles.flatten(1))[:, :, None, None].chunk(2, 1)
-            y = F.leaky_relu(torch.addcmul(shift, conv(x), 1 + scale), 0.2)
-            x = x + y if i else y
-        return self.last(x) + self.shortcut(features)
+        first, *others = (
+            modulation(styles.flatten(1))[:, :, None, None] for modulation in self.modulations
+        )
+        x = _modulated(_of_pixels(self.first, features), first)
+        for conv, modulation in zip(self.convs, others, strict=True):
+            x = x + _modulated(conv(x), modulation)
+        return _of_pixels(self.last, x) + _of_pixels(self.shortcut, features)
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells this head from others: the beginning of a SHA-256 of what is kept of it."""
+        kept = hashlib.sha256()
+        for tensor in self.state_dict().values():
+            kept.update(tensor.half().cpu().contiguous().numpy().tobytes())
+        return kept.hexdigest()[:16]
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> CoarseHead:
@@ -104,12 +117,27 @@ class CoarseHead(nn.Module):
         """
         try:
             layers, w_dim, style_width = state["styles"].shape
-            width, channels = state["convs.0.weight"].shape[:2]
+            width, channels = state["first.weight"].shape
             head = cls(channels, layers, w_dim, width, style_width)
             head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"got tensors of no coarse head: {error}") from error
         return head.requires_grad_(False)
+
+
+def _of_pixels(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Map the channels of x (B, I, H, W) to (B, O, H, W).
+
+    As a matrix: a CPU rounds convolutions of 1x1 by its number of threads.
+    """
+    y = convolve_pixels(x, layer.weight.expand(len(x), -1, -1))
+    return y + layer.bias[:, None, None].to(y.dtype)
+
+
+def _modulated(x: Tensor, modulation: Tensor) -> Tensor:
+    """Features (B, C, H, W) by a modulation (B, 2 C, 1, 1), through a leaky ReLU."""
+    scale, shift = modulation.to(x.dtype).chunk(2, 1)
+    return F.leaky_relu(torch.addcmul(shift, x, 1 + scale), 0.2)
 
 
 class CoarseSynthesis(nn.Module):
@@ -157,6 +185,13 @@ def lower_noise_sizes(G: Generator) -> tuple[int, ...]:
     return tuple(size for size in G.noise_sizes if size <= COARSE_PX)
 
 
+def upper_layers(G: Generator) -> int:
+    """How many of the styles, the last ones, say what happens above `COARSE_PX`."""
+    doublings = (G.resolution // COARSE_PX).bit_length() - 1
+    # StyleGAN2's colours of a block share a style with the next block's first convolution
+    return 2 * doublings + (G.architecture == "stylegan2")
+
+
 def can_be_coarse(G: Generator) -> bool:
     """Whether a generator has a block of `COARSE_PX` pixels, and others above it."""
     return G.architecture in ("stylegan1", "stylegan2") and G.resolution > COARSE_PX
@@ -176,9 +211,24 @@ class Samples:
     ws: Tensor
     pictures: Tensor
 
+    @classmethod
+    def room(cls, count: int, like: Samples) -> Samples:
+        """Room for some, of the shapes of others: features of a large generator take a gigabyte."""
+        return cls(*(x.new_empty(count, *x.shape[1:]) for x in like.parts))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, ws, pictures."""
+        return self.features, self.ws, self.pictures
+
+    def put(self, start: int, some: Samples) -> None:
+        """Put some at the rows from `start` on."""
+        for x, part in zip(self.parts, some.parts, strict=True):
+            x[start : start + len(part)] = part
+
     def rows(self, rows: Tensor | slice) -> Samples:
         """Some of them."""
-        return Samples(self.features[rows], self.ws[rows], self.pictures[rows])
+        return Samples(*(x[rows] for x in self.parts))
 
 
 @torch.no_grad()
@@ -202,8 +252,7 @@ def draw_coarse_samples(
     if not can_be_coarse(G):
         raise ValueError(f"got a {G.architecture} of {G.resolution} px, expected blocks above 32")
     A = Downscale((G.resolution, G.resolution), (COARSE_PX, COARSE_PX), device=G.device)
-    layers = G.num_ws - len(lower_noise_sizes(G))
-    drawn: list[tuple[Tensor, Tensor, Tensor]] = []
+    dtype, drawn = feature_dtype("auto", G.device), None
     for start in range(0, samples, batch_size):
         n = min(batch_size, samples - start)
         z = torch.randn(n, G.z_dim, generator=rng).to(G.device)
@@ -213,13 +262,16 @@ def draw_coarse_samples(
         noise_maps = [
             torch.randn(n, 1, size, size, generator=rng).to(G.device) for size in G.noise_sizes
         ]
-        with torch.autocast(G.device.type, torch.bfloat16):
+        with torch.autocast(G.device.type, dtype, enabled=dtype != torch.float32):
             features = G.features(ws, noise_maps, COARSE_PX).bfloat16()
             x = G.render(ws, noise_maps)
-        drawn.append((features, ws[:, -layers:], 2 * A(x.float()) - 1))
+        some = Samples(features, ws[:, -upper_layers(G) :], 2 * A(x) - 1)
+        drawn = drawn or Samples.room(samples, some)
+        drawn.put(start, some)
         if on_progress:
             on_progress(start + n, samples)
-    return Samples(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
+    assert drawn is not None
+    return drawn
 
 
 def fit_coarse_head(
@@ -244,7 +296,7 @@ def fit_coarse_head(
         torch.default_generator.manual_seed(0)
         head = CoarseHead(samples.features.shape[1], *samples.ws.shape[1:])
     head.to(samples.ws.device).to(memory_format=torch.channels_last)
-    first = samples.rows(slice(0, 256))
+    first = samples.rows(slice(0, 64))
     head.scale.copy_(first.features.float().square().mean((0, 2, 3))[:, None, None].sqrt() + 1e-6)
     head.style_mean.copy_(first.ws.mean((0, 1)))
     head.style_scale.copy_(first.ws.std((0, 1)) + 1e-6)
@@ -272,8 +324,10 @@ def fit_coarse_head(
 
 def _errors(head: CoarseHead, samples: Samples) -> Tensor:
     """Mean squared error of each picture (B,)."""
-    with torch.autocast(samples.ws.device.type, torch.bfloat16):
-        got = head(samples.features, samples.ws)
+    device = samples.ws.device
+    dtype = feature_dtype("auto", device)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        got = head(samples.features.to(dtype), samples.ws)
     return (got.float() - samples.pictures).square().mean((1, 2, 3))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from web_server import WebServer
 from pulse.checkpoints import catalog
 from pulse.cli import main
 from pulse.files import cache_dir
+from pulse.pretrained import fit_coarse
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +174,7 @@ def test_a_bank_too_small_to_tell_anything_is_refused(ada):
 def test_a_coarse_generator_is_trained_judged_and_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("PULSE_HOME", str(tmp_path))
     plain = ("fit", "portraits-128", "--samples", 2000, "--bank", 0, "--coarse")
-    monkeypatch.setattr("pulse.pretrained.EPOCHS", 2)
+    monkeypatch.setattr("pulse.cli.weights_text.fit_coarse", partial(fit_coarse, epochs=2))
     result = weights(*plain, 100)
     assert result.exit_code == 0, result.stderr
     line = result.stdout.splitlines()[1]  # a tenth of the samples that are needed

@@ -19,7 +19,7 @@ from pulse.errors import WeightsError
 from pulse.faces.prepare import prepare_faces
 from pulse.images import picture_from
 from pulse.pool import SearchPool, coarse_start, slot_search
-from pulse.pretrained import _cached, fit_coarse, kept_coarse_head
+from pulse.pretrained import _cached, fit_coarse, kept_coarse_head, remove_coarse
 from pulse.search.coarse import (
     COARSE_PX,
     LARGEST_ERROR,
@@ -117,6 +117,34 @@ def test_what_a_job_finds_is_the_same_whatever_its_company(coarse, faces):
         assert torch.equal(alone.image, candidate.image)
 
 
+@pytest.mark.parametrize("precision", ["single", "mixed"])
+def test_the_number_of_threads_changes_no_bit(coarse, faces, one_thread, precision):
+    ends = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        targets = [face.low_res for face in faces]
+        ends.append([start.v for start in improved(coarse, targets, precision=precision)[1]])
+    assert all(map(torch.equal, ends[0], ends[1]))
+    assert all(map(torch.equal, ends[0], ends[2]))
+
+
+def test_nor_in_a_head_for_as_many_channels_as_large_generators_have(one_thread):
+    head = CoarseHead(515, 11, 512).requires_grad_(False).to(memory_format=torch.channels_last)
+    for layer in head.modulations:
+        torch.nn.init.normal_(layer.weight, std=0.01, generator=rng_of(3))
+    features = torch.randn(2, 515, 32, 32, generator=rng_of(1))
+    features = features.contiguous(memory_format=torch.channels_last)
+    ws = torch.randn(2, 11, 512, generator=rng_of(2))
+    told = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        x = features.clone().requires_grad_()
+        y = head(x, ws)
+        told.append((y.detach(), *torch.autograd.grad(y.square().sum(), x)))
+    assert all(map(torch.equal, told[0], told[1]))
+    assert all(map(torch.equal, told[0], told[2]))
+
+
 def test_a_start_stays_on_its_sphere_and_keeps_the_noise_of_upper_blocks(coarse, faces):
     before, after = improved(coarse, [face.low_res for face in faces], noise="trainable")
     maps = len(lower_noise_sizes(coarse.network))
@@ -136,7 +164,7 @@ def test_targets_of_several_sizes_and_large_ones_left_alone(coarse):
         assert torch.equal(after[i].v, alone.v)
 
 
-def test_latents_that_an_earlier_run_saved_are_where_a_search_begins(coarse, faces, monkeypatch):
+def test_latents_that_an_earlier_run_saved_are_where_a_search_begins(coarse, faces):
     (found,) = answers_of(coarse, [Job(faces[0], 1, keep=KeepSettings(latents=True))], 1, steps=3)
     job = Job(
         faces[0], 1, start=Start(found.latents.v[None], [n[None] for n in found.latents.noise_maps])
@@ -156,7 +184,12 @@ def test_a_run_folder_knows_whether_a_coarse_generator_led(embedded, coarse):
     """Its pictures are others: a run does not go on with half of each."""
     settings = UpscaleSettings()
     told = [identity_of(g, settings, "png")["coarse_generator"] for g in (embedded, coarse)]
-    assert told == [None, True]
+    assert told == [None, coarse.coarse_head.digest]
+    other = CoarseHead(131, 5, 512).requires_grad_(False)
+    assert (
+        told[1]
+        != identity_of(replace(coarse, coarse_head=other), settings, "png")["coarse_generator"]
+    )
     descent = UpscaleSettings(search=SearchSettings(method="descent"))
     assert identity_of(coarse, descent, "png")["coarse_generator"] is None
 
@@ -174,7 +207,9 @@ def test_only_a_head_that_is_of_use_is_kept(embedded, monkeypatch):
     assert generator.coarse_head is not None
     assert generator.to(torch.device("meta")).coarse_head.scale.is_meta
     monkeypatch.setattr("pulse.pretrained.LARGEST_ERROR", LARGEST_ERROR)
-    fit_coarse(loaded, prior, 40, epochs=1)  # as bad as before: now it has to go
+    fit_coarse(loaded, prior, 30, epochs=1)  # as bad, and not kept now
+    assert kept_coarse_head(G, loaded.sha256).digest == head.digest
+    assert remove_coarse(loaded)
     assert kept_coarse_head(G, loaded.sha256) is None
 
 
