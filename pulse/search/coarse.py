@@ -52,7 +52,7 @@ LARGEST_ERROR = 0.1  # of a head that is of use, as a share of what the pictures
 class CoarseHead(nn.Module):
     """Features (B, C, s, s) and styles (B, K, D) of the layers above to pictures (B, 3, s, s).
 
-    Each of its layers is modulated: scaled and shifted by what the styles say.
+    What its layers but the last give is modulated: scaled and shifted by what the styles say.
 
     Args:
         channels: C.
