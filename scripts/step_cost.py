@@ -30,7 +30,7 @@ from pulse.generators.stylegan1 import StyleGAN1
 from pulse.generators.stylegan2 import StyleGAN2
 from pulse.memory import keep_freed_memory
 from pulse.search.bank import Bank
-from pulse.search.coarse import COARSE_PX, CoarseGenerator, CoarseHead, upper_layers
+from pulse.search.coarse import COARSE_PX, CoarseGenerator, CoarseHead
 from pulse.search.descent import Descent
 from pulse.search.latent import LatentPrior
 from pulse.search.mixing import Mixing
@@ -121,7 +121,7 @@ def coarse_generator(G: Generator) -> CoarseGenerator:
     """The lower blocks of a generator, and a head of random weights."""
     with torch.no_grad():
         features = G.features(torch.zeros(1, G.num_ws, 512), G.zero_noise(), COARSE_PX)
-    head = CoarseHead(features.shape[1], upper_layers(G), 512)
+    head = CoarseHead(features.shape[1], G.layers_above(COARSE_PX), 512)
     return CoarseGenerator(G, head.requires_grad_(False))
 
 
@@ -134,6 +134,7 @@ def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:
         search: SlotSearch = Descent(G, prior, PUBLISHED, 1)
     else:
         keep_freed_memory()
+        G = coarse_generator(G) if method == "coarse" else G
         G.to(memory_format=torch.channels_last)
         # no step is the last one of a search, which takes no gradient
         endless = replace(SearchSettings(), tolerance=0.0, steps=10_000)
@@ -141,8 +142,7 @@ def search_of(G: Generator, method: str, target: Tensor) -> SlotSearch:
         settings = replace(endless, precision=precision)
         pictures, changes = torch.rand(2, 100, 3, 32, 32, generator=rng)
         bank = Bank(torch.randn(100, 512, generator=rng), pictures, changes)
-        searched = coarse_generator(G).to(memory_format=torch.channels_last)
-        search = Mixing(searched if method == "coarse" else G, prior, settings, 1, bank)
+        search = Mixing(G, prior, settings, 1, bank)
     A = Downscale((search.G.resolution,) * 2, (32, 32))
     search.admit(0, A, target, search.draw_start(target, rng))
     return search

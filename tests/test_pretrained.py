@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from pulse.errors import DeviceError, WeightsError
 from pulse.files import cache_dir
-from pulse.pretrained import BANK_SAMPLES, choose_device, load_generator
+from pulse.fitted import BANK_SAMPLES
+from pulse.pretrained import choose_device, load_generator
 
 
 def test_the_embedded_generator_comes_ready(embedded):

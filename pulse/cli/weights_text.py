@@ -16,18 +16,17 @@ from pulse.checkpoints.store import is_present
 from pulse.cli.bars import show_on
 from pulse.errors import WeightsError
 from pulse.files import cache_dir, printable, printable_path
-from pulse.generators.base import Generator
-from pulse.pretrained import (
+from pulse.fitted import (
     SMALLEST_BANK,
     bank_of,
     check_coarse,
-    choose_class,
-    choose_device,
     fit_coarse,
     head_of,
     prior_of,
     remove_coarse,
 )
+from pulse.generators.base import Generator
+from pulse.pretrained import choose_class, choose_device
 from pulse.search.coarse import LARGEST_ERROR, PAYS_FROM_PX, SMALLEST_COARSE
 from pulse.settings import EMBEDDED
 

@@ -109,6 +109,13 @@ class Generator(nn.Module, ABC):
         """All-zero noise maps, (1, 1, size, size) each."""
         return [torch.zeros(1, 1, size, size, device=self.device) for size in self.noise_sizes]
 
+    def layers_above(self, px: int) -> int:  # noqa: ARG002
+        """How many of the styles, the last ones, say what happens above the block of px pixels.
+
+        0 where there are no blocks of one size, or none above it.
+        """
+        return 0
+
     def features(self, ws: Tensor, noise_maps: Sequence[Tensor], px: int) -> Tensor:  # noqa: ARG002
         """What the block of px x px pixels hands on: (B, C, px, px), colours included.
 

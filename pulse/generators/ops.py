@@ -199,6 +199,11 @@ def block_sizes(state: Mapping[str, Tensor], pattern: str) -> list[int]:
     return sizes
 
 
+def doublings(px: int, resolution: int) -> int:
+    """How many times a block of px pixels, a power of two, is doubled; 0 from the resolution on."""
+    return max(0, (resolution // px).bit_length() - 1)
+
+
 def load_frozen(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Hand tensors to a module built on the meta device, without a copy, and freeze it.
 

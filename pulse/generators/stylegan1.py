@@ -16,6 +16,7 @@ from pulse.generators.ops import (
     Dense,
     StyleDense,
     block_sizes,
+    doublings,
     filter_depthwise,
     indices_of,
     load_frozen,
@@ -300,6 +301,10 @@ class StyleGAN1(Generator):
         """The noise maps that were fixed in training, (1, 1, size, size); zeros where none are."""
         kept = [v for k, v in self.synthesis.named_buffers() if k.endswith(".noise.const")]
         return kept or super().stored_noise()
+
+    def layers_above(self, px: int) -> int:
+        """See `Generator.layers_above`; two a block."""
+        return 2 * doublings(px, self.resolution)
 
     def features(self, ws: Tensor, noise_maps: Sequence[Tensor], px: int) -> Tensor:
         """See `Generator.features`; colours are drawn by no block."""

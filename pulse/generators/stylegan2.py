@@ -28,6 +28,7 @@ from pulse.generators.ops import (
     at_least_single,
     block_sizes,
     convolve_pixels,
+    doublings,
     feature_dtype,
     filter_depthwise,
     is_half,
@@ -342,6 +343,11 @@ class StyleGAN2(Generator):
         """The noise maps that were fixed in training, (1, 1, size, size) each."""
         convs = [conv for block in self.synthesis.blocks for conv in block.convs]
         return [conv.noise_const[None, None] for conv in convs if conv.has_noise]
+
+    def layers_above(self, px: int) -> int:
+        """See `Generator.layers_above`; colours share a style with the next block's first layer."""
+        blocks = doublings(px, self.resolution)
+        return 2 * blocks + 1 if blocks else 0
 
     def features(self, ws: Tensor, noise_maps: Sequence[Tensor], px: int) -> Tensor:
         """See `Generator.features`; the last three channels are colours, where blocks draw them."""

@@ -185,16 +185,9 @@ def lower_noise_sizes(G: Generator) -> tuple[int, ...]:
     return tuple(size for size in G.noise_sizes if size <= COARSE_PX)
 
 
-def upper_layers(G: Generator) -> int:
-    """How many of the styles, the last ones, say what happens above `COARSE_PX`."""
-    doublings = (G.resolution // COARSE_PX).bit_length() - 1
-    # StyleGAN2's colours of a block share a style with the next block's first convolution
-    return 2 * doublings + (G.architecture == "stylegan2")
-
-
 def can_be_coarse(G: Generator) -> bool:
     """Whether a generator has a block of `COARSE_PX` pixels, and others above it."""
-    return G.architecture in ("stylegan1", "stylegan2") and G.resolution > COARSE_PX
+    return G.layers_above(COARSE_PX) > 0
 
 
 @dataclass(frozen=True)
@@ -265,7 +258,7 @@ def draw_coarse_samples(
         with torch.autocast(G.device.type, dtype, enabled=dtype != torch.float32):
             features = G.features(ws, noise_maps, COARSE_PX).bfloat16()
             x = G.render(ws, noise_maps)
-        some = Samples(features, ws[:, -upper_layers(G) :], 2 * A(x) - 1)
+        some = Samples(features, ws[:, -G.layers_above(COARSE_PX) :], 2 * A(x) - 1)
         drawn = drawn or Samples.room(samples, some)
         drawn.put(start, some)
         if on_progress:

@@ -17,7 +17,7 @@ from web_server import WebServer
 from pulse.checkpoints import catalog
 from pulse.cli import main
 from pulse.files import cache_dir
-from pulse.pretrained import fit_coarse
+from pulse.fitted import fit_coarse
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +181,7 @@ def test_a_coarse_generator_is_trained_judged_and_removed(tmp_path, monkeypatch)
     words = r"coarse generator trained with 100 samples: it misses [\d.]+ % of what pictures vary, "
     assert re.fullmatch(words + "too much to be of use: not kept", line)
     assert not (tmp_path / "coarse").exists()
-    for module in ("pulse.pretrained", "pulse.cli.weights_text"):
+    for module in ("pulse.fitted", "pulse.cli.weights_text"):
         monkeypatch.setattr(f"{module}.LARGEST_ERROR", 1e3)
     _, kept, advice, _ = weights(*plain, 100).stdout.splitlines()
     assert kept.endswith("pictures vary, kept")

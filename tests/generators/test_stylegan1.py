@@ -98,3 +98,4 @@ def test_features_are_what_a_block_hands_on(stylegan1, expected):
     assert lower.shape[2:] == (8, 8)
     with pytest.raises(ValueError, match="got 5 pixels"):
         stylegan1.features(ws, maps, 5)
+    assert [stylegan1.layers_above(px) for px in (4, 8, 16, 32, 64)] == [6, 4, 2, 0, 0]

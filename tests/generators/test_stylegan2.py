@@ -114,6 +114,8 @@ def test_features_are_what_a_block_hands_on(small_stylegan2):
     assert not torch.equal(lower, G.features(torch.zeros_like(ws), maps, 8))
     with pytest.raises(ValueError, match="got 5 pixels"):
         G.features(ws, maps, 5)
+    # 1 convolution at 4 px and 2 in each block above, and a style for the last colours
+    assert [G.layers_above(px) for px in (4, 8, 16, 32, 64)] == [7, 5, 3, 0, 0]
 
 
 @pytest.mark.parametrize(("architecture", "colours"), [("skip", 3), ("resnet", 0), ("orig", 0)])

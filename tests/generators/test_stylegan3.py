@@ -330,3 +330,4 @@ def test_there_are_no_blocks_of_one_size():
     G = StyleGAN3.from_state_dict(weights("sg3-t"))
     with pytest.raises(ValueError, match="stylegan3 has no blocks of one size"):
         G.features(torch.zeros(1, G.num_ws, G.w_dim), [], 32)
+    assert G.layers_above(4) == 0

@@ -17,9 +17,9 @@ from pulse.checkpoints.load import load_network
 from pulse.downscale import Downscale
 from pulse.errors import WeightsError
 from pulse.faces.prepare import prepare_faces
+from pulse.fitted import _cached, fit_coarse, kept_coarse_head, remove_coarse
 from pulse.images import picture_from
 from pulse.pool import SearchPool, coarse_start, slot_search
-from pulse.pretrained import _cached, fit_coarse, kept_coarse_head, remove_coarse
 from pulse.search.coarse import (
     COARSE_PX,
     LARGEST_ERROR,
@@ -197,7 +197,7 @@ def test_a_run_folder_knows_whether_a_coarse_generator_led(embedded, coarse):
 def test_only_a_head_that_is_of_use_is_kept(embedded, monkeypatch):
     loaded = load_network(EMBEDDED)
     prior, G = embedded.prior, loaded.network
-    monkeypatch.setattr("pulse.pretrained.LARGEST_ERROR", 10.0)
+    monkeypatch.setattr("pulse.fitted.LARGEST_ERROR", 10.0)
     assert fit_coarse(loaded, prior, 40, epochs=1) > LARGEST_ERROR
     head = kept_coarse_head(G, loaded.sha256)
     assert isinstance(head, CoarseHead)
@@ -206,7 +206,7 @@ def test_only_a_head_that_is_of_use_is_kept(embedded, monkeypatch):
     generator = pulse.load_generator(device="cpu", with_bank=False)
     assert generator.coarse_head is not None
     assert generator.to(torch.device("meta")).coarse_head.scale.is_meta
-    monkeypatch.setattr("pulse.pretrained.LARGEST_ERROR", LARGEST_ERROR)
+    monkeypatch.setattr("pulse.fitted.LARGEST_ERROR", LARGEST_ERROR)
     fit_coarse(loaded, prior, 30, epochs=1)  # as bad, and not kept now
     assert kept_coarse_head(G, loaded.sha256).digest == head.digest
     assert remove_coarse(loaded)
