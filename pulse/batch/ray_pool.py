@@ -58,11 +58,15 @@ class SearchWorker:
         self.pool: SearchPool | PosteriorPool | None = None
         self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
 
-    def begin(self, batch_size: int | None, most: int) -> tuple[int, Bank | None]:
-        """Get ready with a batch size, or measure it; returns it, and the bank for the others."""
+    def begin(self, batch_size: int | None, most: int) -> int:
+        """Get ready with a batch size, or measure it; returns it."""
         size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
         self.pool = pool_for(self.generator, self.settings, size)
-        return size, self.generator.bank
+        return size
+
+    def bank(self) -> Bank | None:
+        """What the search starts from, for the other workers."""
+        return self.generator.bank
 
     def advance(self, jobs: list[tuple[int, Job]]) -> list[tuple[int, Candidate]]:
         """Take more jobs, and search until one at least has its answer."""
@@ -77,11 +81,20 @@ class SearchWorker:
 
 @dataclass
 class _Worker:
-    """A worker process as the driver sees it: its jobs by number, and the call in progress."""
+    """A worker process as the driver sees it.
+
+    Attributes:
+        actor: its handle.
+        call: in progress; the first is that of `begin`. None where the worker is not at work.
+        has_begun: whether it is there. It may never be, where a machine of the cluster was lost;
+            jobs go to those that are.
+        jobs: what it works on, by number.
+    """
 
     actor: ActorHandle
+    call: ObjectRef | None
+    has_begun: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)
-    call: ObjectRef | None = None
 
 
 class RayPool:
@@ -127,14 +140,14 @@ class RayPool:
             generator = generator.to(torch.device("cpu"))
             self._generator = ray.put(generator)
             self._settings = settings
-            self._workers = [_Worker(self._spawn())]
+            self.batch_size: int
             # its share of the work, but no batch that is rounded otherwise than one process's
             share = max(-(-most // count), min(most, LEAST))
-            self.batch_size: int
-            self.batch_size, bank = ray.get(self._workers[0].actor.begin.remote(batch_size, share))
+            self._workers = [first := self._spawn(batch_size, share)]
+            self.batch_size, bank = self._first_words_of(first)
             self._generator = ray.put(replace(generator, bank=bank))
             for _ in range(count - 1):
-                self._workers.append(self._ready_worker())
+                self._workers.append(self._spawn(self.batch_size, self.batch_size))
         except BaseException:
             self.close()
             raise
@@ -199,10 +212,11 @@ class RayPool:
         answers: list[tuple[Job, Candidate]] = []
         while not answers and len(self):
             for worker in self._workers:
-                self._feed(worker)
+                if worker.has_begun:
+                    self._feed(worker)
             calls = {worker.call: worker for worker in self._workers if worker.call is not None}
-            # pictures may still be in reading
-            timeout = IDLE_S if len(calls) < len(self._workers) else None
+            # pictures for those without jobs may still be in reading
+            timeout = None if all(worker.jobs for worker in self._workers) else IDLE_S
             ended, _ = self._ray.wait(list(calls), num_returns=1, timeout=timeout)
             if not ended:
                 break
@@ -226,17 +240,30 @@ class RayPool:
             worker.call = worker.actor.advance.remote(_without_pictures(new))
 
     def _answers_of(self, worker: _Worker) -> list[tuple[Job, Candidate]]:
-        """Take the answers of a worker that is finished or lost."""
+        """Take the answers of a worker that is finished; none of one that has begun or is lost."""
         try:
-            answers: list[tuple[int, Candidate]] = self._ray.get(worker.call)
+            result = self._ray.get(worker.call)
         except self._ray.exceptions.RayActorError as error:
             self._replace(worker, error)
             return []
         except self._ray.exceptions.RayTaskError as error:
             raise _cause_of(error) from error
         worker.call = None
+        if not worker.has_begun:
+            worker.has_begun = True
+            return []
+        answers: list[tuple[int, Candidate]] = result
         self._losses = 0
         return [(worker.jobs.pop(number), _unpacked(candidate)) for number, candidate in answers]
+
+    def _first_words_of(self, worker: _Worker) -> tuple[int, Bank | None]:
+        """Wait for the first worker: its batch size and its bank are those of all."""
+        try:
+            size: int = self._ray.get(worker.call)
+            bank: Bank | None = self._ray.get(worker.actor.bank.remote())
+        except self._ray.exceptions.RayError as error:
+            raise _cause_of(error) from error
+        return size, bank
 
     def _replace(self, worker: _Worker, error: Exception) -> None:
         """Put another worker in the place of a lost one; its jobs go back to the front."""
@@ -247,21 +274,16 @@ class RayPool:
                 "finished is kept: mend the machine and run the same command again"
             ) from error
         self._waiting.extendleft(reversed(self._parts_of(worker.jobs)))
-        self._workers[self._workers.index(worker)] = self._ready_worker()
+        self._workers[self._workers.index(worker)] = self._spawn(self.batch_size, self.batch_size)
 
-    def _spawn(self) -> ActorHandle:
-        """Start a worker process."""
+    def _spawn(self, batch_size: int | None, most: int) -> _Worker:
+        """Start a worker process, and have it begin."""
         actor = self._ray.remote(SearchWorker).options(
             num_gpus=self._share.gpus, num_cpus=self._share.cpus, max_restarts=0
         )
         threads = max(1, int(self._share.cpus))
-        return actor.remote(self._generator, self._settings, self._device, threads)
-
-    def _ready_worker(self) -> _Worker:
-        """Start a worker with the batch size of the others; its calls wait until it is there."""
-        actor = self._spawn()
-        actor.begin.remote(self.batch_size, self.batch_size)
-        return _Worker(actor)
+        handle = actor.remote(self._generator, self._settings, self._device, threads)
+        return _Worker(handle, handle.begin.remote(batch_size, most))
 
     def close(self) -> None:
         """End the workers, and Ray if it was started here."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -38,7 +39,6 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'puls
 
 # Ray leaves sockets and files to the end of the process.
 pytestmark = [
-    pytest.mark.xdist_group("ray"),  # one cluster for all of them
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -164,6 +164,7 @@ def test_jobs_of_a_face_go_to_a_worker_together(cluster, folder, with_head):
         for face in faces:
             pool.add(Job(face, number) for number in (1, 2, 3))
         for worker in pool._workers:
+            pool._answers_of(worker)  # that it has begun
             pool._feed(worker)
         held = [Counter(id(job.face) for job in worker.jobs.values()) for worker in pool._workers]
         assert [list(faces.values()) for faces in held] == [[3, 3], [3]]
@@ -193,17 +194,49 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(
     assert tree_of(out) == whole
 
 
+def test_a_worker_whose_place_is_lost_leaves_its_jobs_to_the_others(
+    cluster, folder, tmp_path, small_generator, whole
+):
+    """As on a cluster that loses a machine: here, a guest takes the core of a killed worker."""
+    out, pids, guests = tmp_path / "out", [], []
+
+    @ray.remote(num_cpus=1)
+    class Guest:
+        def is_there(self):
+            return True
+
+    def kill_one(_record):
+        if not guests:
+            guests.append(Guest.remote())
+            os.kill(pids.pop(), signal.SIGKILL)
+            assert ray.get(guests[0].is_there.remote(), timeout=60)
+
+    watcher = Watcher(on_record=kill_one)
+    try:
+        Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(2, pids)).run([folder])
+    finally:
+        for guest in guests:
+            ray.kill(guest)
+    assert tree_of(out) == whole
+
+
+@contextmanager
 def start_driver(folder, out, data, *where):
-    """The command line in a process group of its own, as a terminal starts it."""
+    """The command line in a process group of its own, as a terminal starts it; ended at the end."""
     generator = data / "generators" / "ada-plain.safetensors"
     command = [sys.executable, "-c", "from pulse.cli import main; main()", "upscale", str(folder)]
     command += ["-o", str(out), "--generator", str(generator), "--device", "cpu", "--no-report"]
     command += ["-n", "2", "--steps", "40", "--tolerance", "0", "--batch-size", "4"]
     command += ["--paste-back", "--pick", "all", "--scale", "2", "--save-steps", "--save-latents"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--workers", "2", *where], stderr=subprocess.PIPE, text=True,
         start_new_session=True,
-    )  # fmt: skip
+    ) as driver:  # fmt: skip
+        try:
+            yield driver
+        finally:  # whatever failed: nobody waits for it
+            with suppress(ProcessLookupError):
+                os.killpg(driver.pid, signal.SIGKILL)
 
 
 def wait_for(is_so):
@@ -234,8 +267,8 @@ def test_after_a_dead_driver_its_workers_end_and_the_run_goes_on(
     cluster, folder, tmp_path, data, small_generator, whole
 ):
     out, others = tmp_path / "out", searching()
-    driver = start_driver(folder, out, data, "--ray", ray.get_runtime_context().gcs_address)
-    with driver:
+    address = ray.get_runtime_context().gcs_address
+    with start_driver(folder, out, data, "--ray", address) as driver:
         wait_for(lambda: len(searching() - others) == 2)  # on a busy machine one begins late
         wait_for(lambda: has_begun(out))
         assert len(searching() - others) == 2
@@ -302,8 +335,11 @@ def is_running(pid):
     return True
 
 
-def test_a_worker_s_lack_of_memory_is_one_clear_line(cluster, folder, tmp_path, small_generator):
-    """The error travels: the message is that of a single process."""
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_a_worker_s_lack_of_memory_is_one_clear_line(
+    cluster, folder, tmp_path, small_generator, batch_size
+):
+    """The error travels: the message is that of a single process, also while it is measured."""
 
     class Hungry(type(small_generator.network)):
         def render(self, *_arguments):
@@ -313,10 +349,10 @@ def test_a_worker_s_lack_of_memory_is_one_clear_line(cluster, folder, tmp_path, 
     kind, network.__class__ = network.__class__, Hungry
     try:
         runner = Runner(
-            tmp_path / "out", small_generator, SETTINGS, BATCH,
+            tmp_path / "out", small_generator, SETTINGS, replace(BATCH, batch_size=batch_size),
             searcher=RayPool.factory(None, 1, "cpu"),
         )  # fmt: skip
-        with pytest.raises(DeviceError, match="cpu has too little memory for one search with"):
+        with pytest.raises(DeviceError, match="^cpu has too little memory for one search with"):
             runner.run([folder])
     finally:
         network.__class__ = kind
