@@ -39,14 +39,24 @@ def printable_path(path: Path) -> str:
     return printable(str(path))
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, within: Path | None = None) -> None:
     """Make a folder, with those above it, unless it is there.
+
+    Args:
+        path: the folder.
+        within: a folder above it that has to be there; it is never made. None where all may be.
 
     Raises:
         PulseError: naming the folder and the reason.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if within is None:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = within
+            for name in path.relative_to(within).parts:
+                folder /= name
+                folder.mkdir(exist_ok=True)
     except OSError as error:
         raise PulseError(
             f"cannot make the folder {printable_path(path)}: {error.strerror}"

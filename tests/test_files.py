@@ -10,6 +10,7 @@ from picture_files import as_nobody
 from pulse.errors import PulseError
 from pulse.files import (
     cache_dir,
+    make_folder,
     printable_path,
     write_bytes_atomically,
     write_text_atomically,
@@ -158,3 +159,16 @@ def test_the_cache_is_the_users_unless_told(monkeypatch, tmp_path):
     assert users.name == "pulse"
     monkeypatch.delenv("PULSE_HOME")
     assert cache_dir() == users
+
+
+def test_folders_are_made_below_one_that_has_to_be_there(tmp_path):
+    base = tmp_path / "out"
+    with pytest.raises(
+        PulseError, match=r"cannot make the folder .*a/b: No such file or directory"
+    ):
+        make_folder(base / "a" / "b", within=base)
+    assert not base.exists()
+    base.mkdir()
+    for _ in range(2):
+        make_folder(base / "a" / "b", within=base)
+    assert (base / "a" / "b").is_dir()

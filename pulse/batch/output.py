@@ -137,7 +137,7 @@ class FaceWriter:
     def _make_folder(self, folder: Path) -> None:
         """Make a face's folder, and clear it of what a killed run left half-written."""
         self._check_place()
-        make_folder(folder)
+        make_folder(folder, within=self.out)
         remove_partial_files(folder)
 
     def _write_comparisons(

@@ -121,7 +121,7 @@ class Paster:
         if photograph.content_hash != faces[0][0].picture:
             raise PictureError(f"{planned.name} has changed during the run; run it again")
         folder = self.out / planned.folder
-        make_folder(folder)
+        make_folder(folder, within=self.out)
         remove_partial_files(folder)
         for pick in self.picks:
             picked = [

@@ -16,6 +16,7 @@ from pulse.batch.journal import Journal
 from pulse.batch.runner import Runner
 from pulse.batch.watcher import Watcher
 from pulse.errors import PulseError
+from pulse.files import make_folder
 from pulse.lock import locked_at_once
 from pulse.settings import RunSettings, SearchSettings, UpscaleSettings
 
@@ -104,6 +105,22 @@ def test_a_lost_output_folder_stops_the_run_and_is_not_made_anew(
     elsewhere.rename(out)
     Runner(out, small_generator, SETTINGS, RunSettings(batch_size=4)).run([folder])
     assert tree_of(out) == tree_of(whole)
+
+
+def test_a_folder_that_is_lost_between_a_look_and_a_write_is_not_made_anew(
+    folder, tmp_path, small_generator, monkeypatch
+):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+
+    def make_after_the_loss(*arguments, **named):
+        if out.exists():
+            out.rename(elsewhere)
+        make_folder(*arguments, **named)
+
+    monkeypatch.setattr("pulse.batch.output.make_folder", make_after_the_loss)
+    with pytest.raises(PulseError, match=r"output folder .*out was removed or replaced during"):
+        Runner(out, small_generator, SETTINGS, RunSettings(batch_size=4)).run([folder])
+    assert not out.exists()
 
 
 def test_two_runs_do_not_share_a_folder(folder, tmp_path, small_generator):
