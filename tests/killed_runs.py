@@ -59,7 +59,12 @@ def killed(rng, kills, longest_s, arguments):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         count += 1
-    return count, wait(start(arguments), 300)
+    last = start(arguments)
+    status = wait(last, 300)
+    if status is None:  # it hangs: nobody waits for its messages any more
+        os.kill(last, signal.SIGKILL)
+        os.waitpid(last, 0)
+    return count, status
 
 
 def run(outs, kills, arguments):

@@ -27,8 +27,6 @@ Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 SETTINGS = UpscaleSettings(candidates=3, search=SearchSettings(steps=3, tolerance=0.01))
 OPEN_WITHIN_S = 3
 
-pytestmark = pytest.mark.xdist_group("browser")  # one browser for all of them
-
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
