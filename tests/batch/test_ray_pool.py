@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -335,11 +336,24 @@ def is_running(pid):
     return True
 
 
-@pytest.mark.parametrize("batch_size", [None, 4])
-def test_a_worker_s_lack_of_memory_is_one_clear_line(
-    cluster, folder, tmp_path, small_generator, batch_size
-):
-    """The error travels: the message is that of a single process, also while it is measured."""
+def test_a_worker_that_is_lost_as_it_begins_is_one_clear_line(cluster, small_generator):
+    """As where the system ends it for lack of memory."""
+    others = searching()
+
+    def kill():
+        wait_for(lambda: searching() - others)
+        for pid in searching() - others:
+            os.kill(pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor() as executor:
+        killed = executor.submit(kill)
+        with pytest.raises(DeviceError, match=r"^a worker failed: [^\n]*died[^\n]*$"):
+            RayPool(small_generator, SETTINGS, None, 8, address=None, workers=1, device="cpu")
+        killed.result()
+
+
+def test_a_worker_s_lack_of_memory_is_one_clear_line(cluster, folder, tmp_path, small_generator):
+    """The error travels: the message is that of a single process."""
 
     class Hungry(type(small_generator.network)):
         def render(self, *_arguments):
@@ -349,10 +363,10 @@ def test_a_worker_s_lack_of_memory_is_one_clear_line(
     kind, network.__class__ = network.__class__, Hungry
     try:
         runner = Runner(
-            tmp_path / "out", small_generator, SETTINGS, replace(BATCH, batch_size=batch_size),
+            tmp_path / "out", small_generator, SETTINGS, BATCH,
             searcher=RayPool.factory(None, 1, "cpu"),
         )  # fmt: skip
-        with pytest.raises(DeviceError, match="^cpu has too little memory for one search with"):
+        with pytest.raises(DeviceError, match="cpu has too little memory for one search with"):
             runner.run([folder])
     finally:
         network.__class__ = kind
