@@ -64,6 +64,13 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "pulse", "upscale", "--steps", "0"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: pulse upscale ")
+
+
 def test_upscale_saves_says_where_and_ends_with_0(pulse_command, folder, out):
     result = pulse_command("upscale", folder, "-o", out, *QUICK)
     assert result.exit_code == 0
