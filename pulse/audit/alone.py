@@ -24,7 +24,6 @@ from pulse.pretrained import Pretrained
 
 Array = NDArray[np.float64]
 
-BATCH = 16
 NEIGHBOURS = 3  # whose distance makes a sample's ball (Kynkäänniemi et al. 2019, section 3)
 CLUSTERS = 8
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -118,8 +117,8 @@ def sample_images(generator: Pretrained, samples: int, seed: int) -> Iterator[li
     """Pictures from the prior, a batch at a time, each with noise of its own."""
     G = generator.network
     rng = torch.Generator().manual_seed(seed)
-    for start in range(0, samples, BATCH):
-        B = min(BATCH, samples - start)
+    for start in range(0, samples, G.at_once):
+        B = min(G.at_once, samples - start)
         z = torch.randn(B, G.z_dim, generator=rng)
         noise = [torch.randn(B, 1, size, size, generator=rng) for size in G.noise_sizes]
         with torch.no_grad():

@@ -32,7 +32,6 @@ from pulse.search.surrogate import model_of
 from pulse.search.together import Together, drawn_of_prior, sample_face
 from pulse.settings import MethodName, SearchSettings, UpscaleSettings
 
-BATCH_SIZE = 32
 PROJECTIONS = 2
 LEAST_LUCK = 20  # draws that a mean is taken of
 TUNED_ON = 700  # faces of each seed, the first, that the sampler may have been tuned with
@@ -97,7 +96,7 @@ class Calibration:
         G = self.generator.network
         size = (settings.low_res, settings.low_res)
         self.A = Downscale((G.resolution, G.resolution), size, device=G.device)
-        self.together = Together(G, BATCH_SIZE)
+        self.together = Together(G, 2 * G.at_once)
         self.model = None
         if settings.method == "posterior":
             if generator.bank is None or generator.head is None:
@@ -183,7 +182,7 @@ class Calibration:
             picture=f"calibration-{rng.initial_seed()}", quad=None, notes=(), warnings=(),
         )  # fmt: skip
         L = self.settings.answers
-        pool = SearchPool(self.generator, settings, min(BATCH_SIZE, L))
+        pool = SearchPool(self.generator, settings, min(self.together.batch_size, L))
         pool.add(Job(face, number) for number in range(1, L + 1))
         found = []
         while len(pool):

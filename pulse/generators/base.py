@@ -74,6 +74,14 @@ class Generator(nn.Module, ABC):
         return torch.zeros(self.w_dim, device=self.device)
 
     @property
+    def at_once(self) -> int:
+        """Pictures to draw at a time where many are wanted: 16 up to 256 px, and 1 of 1024 px.
+
+        Sixteen of 1024 px would take as many gigabytes; on a GPU one keeps it busy.
+        """
+        return max(1, min(16, (1024 // self.resolution) ** 2))
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device

@@ -45,7 +45,7 @@ def fit_bank(
     G: Generator,
     prior: LatentPrior,
     samples: int,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Bank:
     """Draw samples of a generator, always the same, and keep them small.
@@ -54,12 +54,12 @@ def fit_bank(
         G: the generator.
         prior: its Gaussianised styles, on its device.
         samples: how many.
-        batch_size: pictures at a time.
+        batch_size: pictures at a time; None for `at_once` of the generator.
         on_progress: called with the samples drawn so far and the samples in all.
     """
     # not the stream that the prior was fitted with, and none that depends on the batch
     rng, of_nudges = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-    size = min(BANK_PX, G.resolution)
+    size, batch_size = min(BANK_PX, G.resolution), batch_size or G.at_once
     A = Downscale((G.resolution, G.resolution), (size, size), device=G.device)
     v, pictures, changes = [], [], []
     for start in range(0, samples, batch_size):

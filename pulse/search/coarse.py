@@ -226,7 +226,7 @@ class Samples:
 
 @torch.no_grad()
 def draw_coarse_samples(
-    G: Generator, prior: LatentPrior, samples: int, rng: torch.Generator, batch_size: int = 16,
+    G: Generator, prior: LatentPrior, samples: int, rng: torch.Generator,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Samples:  # fmt: skip
     """Draw faces with styles that scatter over the layers, as those of a search do.
@@ -236,7 +236,6 @@ def draw_coarse_samples(
         prior: its Gaussianised styles, on its device.
         samples: how many.
         rng: on the CPU.
-        batch_size: pictures at a time.
         on_progress: called with the samples drawn so far and the samples in all.
 
     Raises:
@@ -246,8 +245,8 @@ def draw_coarse_samples(
         raise ValueError(f"got a {G.architecture} of {G.resolution} px, expected blocks above 32")
     A = Downscale((G.resolution, G.resolution), (COARSE_PX, COARSE_PX), device=G.device)
     dtype, drawn = feature_dtype("auto", G.device), None
-    for start in range(0, samples, batch_size):
-        n = min(batch_size, samples - start)
+    for start in range(0, samples, G.at_once):
+        n = min(G.at_once, samples - start)
         z = torch.randn(n, G.z_dim, generator=rng).to(G.device)
         scatter = SCATTER * torch.rand(n, 1, 1, generator=rng)
         e = scatter * torch.randn(n, G.num_ws, G.w_dim, generator=rng)

@@ -74,7 +74,7 @@ class Head(nn.Module):
 
 @torch.no_grad()
 def draw_samples(
-    G: Generator, prior: LatentPrior, samples: int, rng: torch.Generator, batch_size: int = 16,
+    G: Generator, prior: LatentPrior, samples: int, rng: torch.Generator,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Draw styles and low-resolution pictures from the prior.
@@ -84,7 +84,6 @@ def draw_samples(
         prior: its Gaussianised styles.
         samples: how many.
         rng: on the generator's device.
-        batch_size: pictures at a time.
         on_progress: called with the samples drawn so far and the samples in all.
 
     Returns:
@@ -92,8 +91,8 @@ def draw_samples(
     """
     A = Downscale((G.resolution, G.resolution), (HEAD_PX, HEAD_PX), device=G.device)
     v, pictures = [], []
-    for start in range(0, samples, batch_size):
-        n = min(batch_size, samples - start)
+    for start in range(0, samples, G.at_once):
+        n = min(G.at_once, samples - start)
         w = G.mapping(torch.randn(n, G.z_dim, generator=rng, device=G.device))
         noise_maps = [
             torch.randn(n, 1, size, size, generator=rng, device=G.device) for size in G.noise_sizes
