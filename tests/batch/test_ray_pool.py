@@ -253,15 +253,21 @@ def has_begun(out):
 
 
 def searching():
-    """Processes of workers on this machine, by the title that Ray gives them.
+    """Workers that this process has started, with those below it, by the title that Ray gives them.
 
     A child that a worker starts has its title until it runs another program: importing PyTorch may
     ask `ldconfig` for a library.
     """
     lines = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid=,args="], text=True).splitlines()
-    titled = [line.split()[:2] for line in lines if "ray::SearchWorker" in line]
-    pids = {int(pid) for pid, _ in titled}
-    return {int(pid) for pid, parent in titled if int(parent) not in pids}
+    parents = {int(pid): int(parent) for pid, parent in (line.split()[:2] for line in lines)}
+    titled = {int(line.split()[0]) for line in lines if "ray::SearchWorker" in line}
+
+    def is_ours(pid):
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return {pid for pid in titled if is_ours(pid) and parents[pid] not in titled}
 
 
 def test_after_a_dead_driver_its_workers_end_and_the_run_goes_on(
@@ -288,13 +294,15 @@ def test_ctrl_c_ends_the_workers_and_leaves_a_state_to_go_on_from(
     out, others = tmp_path / "out", searching()
     with start_driver(folder, out, data) as driver:
         wait_for(lambda: has_begun(out))
+        workers = searching() - others
         os.killpg(driver.pid, signal.SIGINT)
         _, stderr = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert re.match(
         r"pulse: interrupted; \d+ faces? of this run whole in .* --workers 2\n$", stderr
     )
-    wait_for(lambda: not searching() - others)
+    assert workers
+    wait_for(lambda: not any(map(is_running, workers)))
     summary = Runner(out, small_generator, SETTINGS, BATCH).run([folder])
     assert 1 <= summary.done_before < 12
     assert tree_of(out) == whole
