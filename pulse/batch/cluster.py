@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +18,21 @@ KNOCK_S = 10.0  # for a cluster to answer
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What a machine of the cluster has for workers.
+
+    Attributes:
+        gpus: GPUs.
+        cpus: processor cores.
+    """
+
+    gpus: float
+    cpus: float
+
+
+@dataclass(frozen=True)
 class Share:
-    """What one worker gets of the machines.
+    """What one worker gets of a machine.
 
     Attributes:
         gpus: share of a GPU; 0 for none.
@@ -64,33 +79,67 @@ def _knock_at(address: str) -> None:
         socket.create_connection((host, int(port)), KNOCK_S).close()
 
 
+def machines_of(nodes: Iterable[Mapping[str, Any]]) -> list[Machine]:
+    """The machines of a cluster that are there, from what `ray.nodes` tells of them."""
+    there = [node["Resources"] for node in nodes if node["Alive"]]
+    return [Machine(has.get("GPU", 0.0), has.get("CPU", 0.0)) for has in there]
+
+
 def shares_of(
-    resources: dict[str, float], workers: int | None, device: str
+    machines: Sequence[Machine], workers: int | None, device: str
 ) -> tuple[Share, str, int]:
     """Divide the cluster among the workers: the share of each, their device, and their number.
+
+    A worker is on one machine: shares are so large that all of them still find a place.
+
+    Args:
+        machines: of the cluster.
+        workers: how many; None for one for each GPU, or one if there is none.
+        device: auto, cpu or cuda.
 
     Raises:
         DeviceError: for a device that Ray cannot give out.
     """
-    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 1.0)
     if device not in ("auto", "cpu", "cuda"):
         raise DeviceError(
             f"workers choose among the cluster's devices: --device takes auto, cpu or cuda with "
             f"--workers, not '{device}'"
         )
+    gpus = sum(machine.gpus for machine in machines)
     if device == "cuda" and not gpus:
         raise DeviceError("the cluster has no GPU; leave out --device, or take --device cpu")
-    with_gpus = gpus > 0 and device != "cpu"
-    count = workers or (int(gpus) if with_gpus else 1)
+    if not gpus or device == "cpu":
+        count = workers or 1
+        return Share(0.0, _most_cores(machines, 0.0, count)), "cpu", count
+    count = workers or int(gpus)
     # of several workers on one GPU each gets a whole fraction of it
-    share = 1.0 if count <= gpus else 1 / -(-count // int(gpus)) if with_gpus else 0.0
-    return (
-        Share(gpus=share if with_gpus else 0.0, cpus=max(cpus / count, 0.01)),
-        "cuda" if with_gpus else "cpu",
-        count,
-    )
+    share = 1.0 if count <= gpus else 1 / -(-count // int(gpus))
+    return Share(share, _most_cores(machines, share, count)), "cuda", count
+
+
+def _most_cores(machines: Sequence[Machine], gpus: float, count: int) -> float:
+    """The most cores that a worker can have so that `count` of them find places; 0 if none."""
+
+    def places(cores: float) -> int:
+        return sum(
+            int(min(machine.cpus / cores, machine.gpus / gpus if gpus else math.inf) + 1e-9)
+            for machine in machines
+        )
+
+    shares = {machine.cpus / k for machine in machines for k in range(1, count + 1)}
+    down = sorted(shares, reverse=True)
+    return next((cores for cores in down if cores and places(cores) >= count), 0.0)
 
 
 def first_line(error: BaseException) -> str:
     """The first line of a message that may go on for pages."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def why_lost(error: BaseException) -> str:
+    """The line of Ray's error that says why a worker is lost.
+
+    Where it could not be made, PULSE not being installed there say, that is a traceback's last one.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines and "creation task" in lines[0] else first_line(error)

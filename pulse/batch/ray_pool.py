@@ -7,6 +7,7 @@ since what a job finds follows from the job alone, nobody can tell afterwards.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pulse.batch.batch_size import LEAST, measure_batch_size
-from pulse.batch.cluster import first_line, shares_of, start_ray
+from pulse.batch.cluster import first_line, machines_of, shares_of, start_ray, why_lost
 from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
 from pulse.memory import keep_freed_memory
@@ -30,38 +31,43 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
-MOST_LOSSES = 5  # workers lost one after another, without an answer in between, before giving up
+MOST_LOSSES = 5  # workers lost in one place, without an answer in between, before giving up
+PLACE_S = 300.0  # for one worker at least to find a place in the cluster
 IDLE_S = 0.1  # that a worker may be without jobs before more are asked for
 QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
 
 
 class SearchWorker:
-    """What runs in a worker process: a pool of its own.
+    """What runs in a worker process: a pool of its own."""
 
-    Args:
-        generator: on the CPU.
-        settings: of the method.
-        device: as `choose_device` takes it, among the devices that Ray lets this process see.
-        threads: for computing on the CPU.
-    """
+    def __init__(self) -> None:
+        self.pool: SearchPool | PosteriorPool | None = None
+        self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
 
-    def __init__(
-        self, generator: Pretrained, settings: UpscaleSettings, device: str, threads: int
-    ) -> None:
+    def begin(
+        self, generator: Pretrained, settings: UpscaleSettings, device: str, threads: int,
+        batch_size: int | None, most: int,
+    ) -> int:  # fmt: skip
+        """Take a device and get ready with a batch size, or measure it; returns it.
+
+        What fails here is told with its cause, as what fails in a constructor is not.
+
+        Args:
+            generator: on the CPU.
+            settings: of the method.
+            device: as `choose_device` takes it, among those that Ray lets this process see.
+            threads: for computing on the CPU.
+            batch_size: searches at a time; None to measure.
+            most: searches at a time that there is work for.
+        """
         keep_freed_memory()
         torch.set_num_threads(threads)
         generator = generator.to(choose_device(device))
         # drawn here if it has to be: the driver may have no device that is fit for it
         wants_bank = settings.search.method != "descent" and generator.bank is None
         self.generator = generator.with_bank() if wants_bank else generator
-        self.settings = settings
-        self.pool: SearchPool | PosteriorPool | None = None
-        self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
-
-    def begin(self, batch_size: int | None, most: int) -> int:
-        """Get ready with a batch size, or measure it; returns it."""
-        size = batch_size or measure_batch_size(self.generator, self.settings.search, most)
-        self.pool = pool_for(self.generator, self.settings, size)
+        size = batch_size or measure_batch_size(self.generator, settings.search, most)
+        self.pool = pool_for(self.generator, settings, size)
         return size
 
     def bank(self) -> Bank | None:
@@ -85,14 +91,18 @@ class _Worker:
 
     Attributes:
         actor: its handle.
+        place: done when it has found a place in the cluster.
         call: in progress; the first is that of `begin`. None where the worker is not at work.
-        has_begun: whether it is there. It may never be, where a machine of the cluster was lost;
-            jobs go to those that are.
+        losses: workers lost before it in its stead, without an answer in between.
+        has_begun: whether `begin` is known to be done. It may never be, where a machine of the
+            cluster was lost; jobs go to workers that have begun.
         jobs: what it works on, by number.
     """
 
     actor: ActorHandle
+    place: ObjectRef
     call: ObjectRef | None
+    losses: int = 0
     has_begun: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)
 
@@ -110,7 +120,8 @@ class RayPool:
         device: as `choose_device` takes it; "auto" takes GPUs where the cluster has any.
 
     Raises:
-        DeviceError: if the cluster cannot be reached or has too little for so many workers.
+        DeviceError: if the cluster cannot be reached, has no place for a worker, or the first one
+            fails.
     """
 
     def __init__(
@@ -131,12 +142,12 @@ class RayPool:
         self._waiting: deque[dict[int, Job]] = deque()
         self._has_samplers = settings.search.method == "posterior"
         self._next_number = 0
-        self._losses = 0
+        self._last_loss = 0.0  # when a worker that had begun was last lost
         self._has_started = not ray.is_initialized()
         if self._has_started:
             start_ray(address)
         try:
-            self._share, self._device, count = shares_of(ray.cluster_resources(), workers, device)
+            self._share, self._device, count = shares_of(machines_of(ray.nodes()), workers, device)
             generator = generator.to(torch.device("cpu"))
             self._generator = ray.put(generator)
             self._settings = settings
@@ -204,10 +215,11 @@ class RayPool:
         return list(parts.values())
 
     def advance(self) -> list[tuple[Job, Candidate]]:
-        """Wait until at least one job has its answer, or a worker has nothing to do for a while.
+        """Wait until at least one job has its answer, or a worker is without jobs for a while.
 
         Raises:
-            DeviceError: if a worker has too little memory, or workers are lost again and again.
+            DeviceError: if a worker fails, for lack of memory say, or workers are lost again and
+                again.
         """
         answers: list[tuple[Job, Candidate]] = []
         while not answers and len(self):
@@ -219,9 +231,19 @@ class RayPool:
             timeout = None if all(worker.jobs for worker in self._workers) else IDLE_S
             ended, _ = self._ray.wait(list(calls), num_returns=1, timeout=timeout)
             if not ended:
+                self._check_somebody_is_there()
                 break
             answers = self._answers_of(calls[ended[0]])
         return answers
+
+    def _check_somebody_is_there(self) -> None:
+        """Give up where every worker was lost and none came in its stead."""
+        is_there = any(worker.has_begun for worker in self._workers)
+        if not is_there and time.monotonic() - self._last_loss > PLACE_S:
+            raise DeviceError(
+                f"every worker was lost, and none came in its stead within {PLACE_S:.0f} s; what "
+                "is finished is kept: mend the machine and run the same command again"
+            )
 
     def _feed(self, worker: _Worker) -> None:
         """Hand jobs to a worker that is not at work, and set it going."""
@@ -240,50 +262,68 @@ class RayPool:
             worker.call = worker.actor.advance.remote(_without_pictures(new))
 
     def _answers_of(self, worker: _Worker) -> list[tuple[Job, Candidate]]:
-        """Take the answers of a worker that is finished; none of one that has begun or is lost."""
+        """Take the answers of a worker; none of one that has only now begun, or is lost."""
         try:
             result = self._ray.get(worker.call)
-        except self._ray.exceptions.RayActorError as error:
-            self._replace(worker, error)
-            return []
         except self._ray.exceptions.RayTaskError as error:
             raise _cause_of(error) from error
+        except self._ray.exceptions.RayError as error:  # its process, its machine, or its answer
+            self._replace(worker, error)
+            return []
         worker.call = None
         if not worker.has_begun:
             worker.has_begun = True
             return []
         answers: list[tuple[int, Candidate]] = result
-        self._losses = 0
+        worker.losses = 0
         return [(worker.jobs.pop(number), _unpacked(candidate)) for number, candidate in answers]
 
     def _first_words_of(self, worker: _Worker) -> tuple[int, Bank | None]:
         """Wait for the first worker: its batch size and its bank are those of all."""
+        placed, _ = self._ray.wait([worker.place], timeout=PLACE_S)
+        if not placed:
+            free = self._ray.available_resources()
+            raise DeviceError(
+                f"the cluster has no place for a worker of {self._share.cpus:g} cores and "
+                f"{self._share.gpus:g} GPUs ({free.get('CPU', 0.0):g} and "
+                f"{free.get('GPU', 0.0):g} are free); wait until others are done, or let more "
+                "--workers share it"
+            )
         try:
             size: int = self._ray.get(worker.call)
             bank: Bank | None = self._ray.get(worker.actor.bank.remote())
         except self._ray.exceptions.RayError as error:
             raise _cause_of(error) from error
+        worker.call, worker.has_begun = None, True
         return size, bank
 
     def _replace(self, worker: _Worker, error: Exception) -> None:
         """Put another worker in the place of a lost one; its jobs go back to the front."""
-        self._losses += 1
-        if self._losses > MOST_LOSSES:
+        losses = worker.losses + 1
+        if losses > MOST_LOSSES:
             raise DeviceError(
-                f"a worker was lost, {self._losses} in a row ({first_line(error)}); what is "
+                f"a worker was lost, {losses} in a row ({why_lost(error)}); what is "
                 "finished is kept: mend the machine and run the same command again"
             ) from error
+        if worker.has_begun:
+            self._last_loss = time.monotonic()
+        self._ray.kill(worker.actor)  # it may be its answer alone that was lost
         self._waiting.extendleft(reversed(self._parts_of(worker.jobs)))
-        self._workers[self._workers.index(worker)] = self._spawn(self.batch_size, self.batch_size)
+        other = self._spawn(self.batch_size, self.batch_size, losses)
+        self._workers[self._workers.index(worker)] = other
 
-    def _spawn(self, batch_size: int | None, most: int) -> _Worker:
+    def _spawn(self, batch_size: int | None, most: int, losses: int = 0) -> _Worker:
         """Start a worker process, and have it begin."""
         actor = self._ray.remote(SearchWorker).options(
             num_gpus=self._share.gpus, num_cpus=self._share.cpus, max_restarts=0
         )
         threads = max(1, int(self._share.cpus))
-        handle = actor.remote(self._generator, self._settings, self._device, threads)
-        return _Worker(handle, handle.begin.remote(batch_size, most))
+        handle = actor.remote()
+        place = handle.__ray_ready__.remote()
+        begin = handle.begin.remote(
+            self._generator, self._settings, self._device, threads, batch_size, most
+        )
+        return _Worker(handle, place, begin, losses)
 
     def close(self) -> None:
         """End the workers, and Ray if it was started here."""
@@ -315,4 +355,5 @@ def _cause_of(error: Exception) -> PulseError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, PulseError):
         return cause
-    return DeviceError(f"a worker failed: {first_line(error)}")
+    told = f"{type(cause).__name__}: {first_line(cause)}" if cause else why_lost(error)
+    return DeviceError(f"a worker failed: {told}")

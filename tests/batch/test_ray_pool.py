@@ -10,16 +10,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
 from helpers import tree_of
 from PIL import Image
 
-from pulse.batch.ray_pool import RayPool, _without_pictures
+from pulse.batch.ray_pool import RayPool, SearchWorker, _without_pictures
 from pulse.batch.runner import Runner
 from pulse.batch.watcher import Watcher
 from pulse.candidates import Job
@@ -74,15 +74,17 @@ def folder(tmp_path_factory):
 def pids_of(pool):
     """The worker processes of a pool."""
     calls = [worker.actor.__ray_call__.remote(lambda _: os.getpid()) for worker in pool._workers]
-    return ray.get(calls)
+    return ray.get(calls, timeout=60)
 
 
-def searcher_of(workers, pids):
-    """Makes a pool on the CPU, and notes its worker processes."""
+def searcher_of(workers, pids, pools=None):
+    """Makes a pool on the CPU, and notes its worker processes, and itself."""
 
     def make(*arguments):
         pool = RayPool.factory(None, workers, "cpu")(*arguments)
         pids.extend(pids_of(pool))
+        if pools is not None:
+            pools.append(pool)
         return pool
 
     return make
@@ -165,7 +167,8 @@ def test_jobs_of_a_face_go_to_a_worker_together(cluster, folder, with_head):
         for face in faces:
             pool.add(Job(face, number) for number in (1, 2, 3))
         for worker in pool._workers:
-            pool._answers_of(worker)  # that it has begun
+            if not worker.has_begun:
+                pool._answers_of(worker)  # hears that it has begun
             pool._feed(worker)
         held = [Counter(id(job.face) for job in worker.jobs.values()) for worker in pool._workers]
         assert [list(faces.values()) for faces in held] == [[3, 3], [3]]
@@ -178,47 +181,89 @@ def test_jobs_of_a_face_go_to_a_worker_together(cluster, folder, with_head):
         pool.close()
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_lost(
-    cluster, folder, tmp_path, small_generator, whole
+def test_killed_workers_are_replaced_and_nothing_is_lost(
+    cluster, folder, tmp_path, small_generator, whole, monkeypatch
 ):
-    out = tmp_path / "out"
-    pids, killed = [], []
+    """Both at a time: losses of one place say nothing of another."""
+    monkeypatch.setattr("pulse.batch.ray_pool.MOST_LOSSES", 1)
+    out, pids, killed = tmp_path / "out", [], []
 
-    def kill_one(record):
-        if record.candidate == 1 and pids:
+    def kill_all(_record):
+        while pids:
             killed.append(pids.pop())
             os.kill(killed[-1], signal.SIGKILL)
 
-    watcher = Watcher(on_record=kill_one)
+    watcher = Watcher(on_record=kill_all)
     Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(2, pids)).run([folder])
     assert len(set(killed)) == 2
     assert tree_of(out) == whole
 
 
+@pytest.fixture
+def invite(cluster):
+    """Gives cores of the cluster to somebody else, as soon as they are free, until the end."""
+    guests = []
+
+    def start(cores):
+        @ray.remote(num_cpus=cores)
+        class Guest:
+            def is_there(self):
+                return True
+
+        guests.append(Guest.remote())
+        return guests[-1].is_there.remote()
+
+    yield start
+    for guest in guests:
+        ray.kill(guest)
+
+
 def test_a_worker_whose_place_is_lost_leaves_its_jobs_to_the_others(
-    cluster, folder, tmp_path, small_generator, whole
+    folder, tmp_path, small_generator, whole, invite
 ):
     """As on a cluster that loses a machine: here, a guest takes the core of a killed worker."""
-    out, pids, guests = tmp_path / "out", [], []
-
-    @ray.remote(num_cpus=1)
-    class Guest:
-        def is_there(self):
-            return True
+    out, pids, pools, left = tmp_path / "out", [], [], []
 
     def kill_one(_record):
-        if not guests:
-            guests.append(Guest.remote())
-            os.kill(pids.pop(), signal.SIGKILL)
-            assert ray.get(guests[0].is_there.remote(), timeout=60)
+        busy = [i for i, worker in enumerate(pools[0]._workers) if worker.jobs]
+        if busy and not left:
+            left.append(len(pools[0]._workers[busy[0]].jobs))
+            guest = invite(1)
+            os.kill(pids[busy[0]], signal.SIGKILL)
+            assert ray.get(guest, timeout=60)
 
     watcher = Watcher(on_record=kill_one)
-    try:
-        Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(2, pids)).run([folder])
-    finally:
-        for guest in guests:
-            ray.kill(guest)
+    searcher = searcher_of(2, pids, pools)
+    Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher).run([folder])
+    assert left[0] > 0
     assert tree_of(out) == whole
+
+
+def test_where_no_worker_is_left_the_run_ends_with_what_is_finished(
+    folder, tmp_path, small_generator, invite, monkeypatch
+):
+    monkeypatch.setattr("pulse.batch.ray_pool.PLACE_S", 2.0)
+    out, pids = tmp_path / "out", []
+
+    def kill(_record):
+        if pids:
+            guest = invite(2)
+            os.kill(pids.pop(), signal.SIGKILL)
+            assert ray.get(guest, timeout=60)
+
+    watcher = Watcher(on_record=kill)
+    runner = Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher_of(1, pids))
+    with pytest.raises(DeviceError, match=r"every worker was lost, .* is finished is kept"):
+        runner.run([folder])
+    assert list(out.rglob("candidate-01.png"))
+
+
+def test_a_cluster_without_a_free_place_is_told(small_generator, invite, monkeypatch):
+    monkeypatch.setattr("pulse.batch.ray_pool.PLACE_S", 2.0)
+    assert ray.get(invite(2), timeout=60)
+    message = r"^the cluster has no place for a worker of 2 cores and 0 GPUs \(0 and 0 are free\)"
+    with pytest.raises(DeviceError, match=message):
+        RayPool(small_generator, SETTINGS, 4, 8, address=None, workers=1, device="cpu")
 
 
 @contextmanager
@@ -236,7 +281,7 @@ def start_driver(folder, out, data, *where):
         try:
             yield driver
         finally:  # whatever failed: nobody waits for it
-            with suppress(ProcessLookupError):
+            if driver.poll() is None:
                 os.killpg(driver.pid, signal.SIGKILL)
 
 
@@ -344,40 +389,67 @@ def is_running(pid):
     return True
 
 
-def test_a_worker_that_is_lost_as_it_begins_is_one_clear_line(cluster, small_generator):
-    """As where the system ends it for lack of memory."""
-    others = searching()
+@contextmanager
+def rendering(network, render):
+    """A network whose pictures are drawn otherwise; workers get it like that too."""
+    kind = network.__class__
+    network.__class__ = type("Changed", (kind,), {"render": render})
+    try:
+        yield
+    finally:
+        network.__class__ = kind
 
-    def kill():
-        wait_for(lambda: searching() - others)
-        for pid in searching() - others:
-            os.kill(pid, signal.SIGKILL)
 
-    with ThreadPoolExecutor() as executor:
-        killed = executor.submit(kill)
-        with pytest.raises(DeviceError, match=r"^a worker failed: [^\n]*died[^\n]*$"):
+def test_a_worker_that_fails_as_it_begins_is_one_clear_line(cluster, small_generator):
+    """It measures the batch size then. Systems end processes for lack of memory."""
+
+    def end_process(*_arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def break_down(*_arguments):
+        raise RuntimeError("no kernel image is available\nand more of it")
+
+    for render, message in (
+        (end_process, r"^a worker failed: The actor died unexpectedly[^\n]*$"),
+        (break_down, r"^a worker failed: RuntimeError: no kernel image is available$"),
+    ):
+        with (
+            rendering(small_generator.network, render),
+            pytest.raises(DeviceError, match=message),
+        ):
             RayPool(small_generator, SETTINGS, None, 8, address=None, workers=1, device="cpu")
-        killed.result()
+
+
+def test_a_machine_without_pulse_is_told(cluster, small_generator, monkeypatch):
+    class Elsewhere:
+        __module__ = "pulse_of_another_machine"
+
+    module = ModuleType(Elsewhere.__module__)
+    Elsewhere.__qualname__ = "Elsewhere"
+    module.Elsewhere = Elsewhere
+    monkeypatch.setitem(sys.modules, Elsewhere.__module__, module)  # of this process alone
+    monkeypatch.setattr("pulse.batch.ray_pool.SearchWorker", Elsewhere)
+    Elsewhere.begin = Elsewhere.bank = SearchWorker.begin
+    message = r"^a worker failed: ModuleNotFoundError: No module named 'pulse_of_another_machine'$"
+    with pytest.raises(DeviceError, match=message):
+        RayPool(small_generator, SETTINGS, 4, 8, address=None, workers=1, device="cpu")
 
 
 def test_a_worker_s_lack_of_memory_is_one_clear_line(cluster, folder, tmp_path, small_generator):
     """The error travels: the message is that of a single process."""
 
-    class Hungry(type(small_generator.network)):
-        def render(self, *_arguments):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+    def lack_memory(*_arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    network = small_generator.network
-    kind, network.__class__ = network.__class__, Hungry
-    try:
-        runner = Runner(
-            tmp_path / "out", small_generator, SETTINGS, BATCH,
-            searcher=RayPool.factory(None, 1, "cpu"),
-        )  # fmt: skip
-        with pytest.raises(DeviceError, match="cpu has too little memory for one search with"):
-            runner.run([folder])
-    finally:
-        network.__class__ = kind
+    runner = Runner(
+        tmp_path / "out", small_generator, SETTINGS, BATCH,
+        searcher=RayPool.factory(None, 1, "cpu"),
+    )  # fmt: skip
+    with (
+        rendering(small_generator.network, lack_memory),
+        pytest.raises(DeviceError, match="cpu has too little memory for one search with"),
+    ):
+        runner.run([folder])
 
 
 def test_without_ray_the_user_is_told_what_to_install(monkeypatch):
