@@ -44,7 +44,8 @@ def make_folder(path: Path, within: Path | None = None) -> None:
 
     Args:
         path: the folder.
-        within: a folder above it that has to be there; it is never made. None where all may be.
+        within: a folder above it, not itself, that has to be there; it is never made. None where
+            all may be.
 
     Raises:
         PulseError: naming the folder and the reason.

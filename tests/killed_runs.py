@@ -61,7 +61,7 @@ def killed(rng, kills, longest_s, arguments):
         count += 1
     last = start(arguments)
     status = wait(last, 300)
-    if status is None:  # it hangs: nobody waits for its messages any more
+    if status is None:  # it hangs, and holds the caller's stderr open
         os.kill(last, signal.SIGKILL)
         os.waitpid(last, 0)
     return count, status

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pulse.batch.batch_size import LEAST, measure_batch_size
+from pulse.batch.batch_size import LEAST
 from pulse.batch.cluster import first_line, machines_of, shares_of, start_ray, why_lost
+from pulse.batch.search_worker import SearchWorker
 from pulse.candidates import Candidate, Job
 from pulse.errors import DeviceError, PulseError
-from pulse.memory import keep_freed_memory
-from pulse.pool import SearchPool
-from pulse.posterior_pool import FACES_AT_ONCE, PosteriorPool, pool_for, sampler_of
-from pulse.pretrained import Pretrained, choose_device
+from pulse.posterior_pool import FACES_AT_ONCE, sampler_of
+from pulse.pretrained import Pretrained
 from pulse.search.bank import Bank
 from pulse.settings import UpscaleSettings
 
@@ -35,54 +34,6 @@ MOST_LOSSES = 5  # workers lost in one place, without an answer in between, befo
 PLACE_S = 300.0  # for one worker at least to find a place in the cluster
 IDLE_S = 0.1  # that a worker may be without jobs before more are asked for
 QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
-
-
-class SearchWorker:
-    """What runs in a worker process: a pool of its own."""
-
-    def __init__(self) -> None:
-        self.pool: SearchPool | PosteriorPool | None = None
-        self.numbers: dict[int, int] = {}  # id of a job to the driver's number of it
-
-    def begin(
-        self, generator: Pretrained, settings: UpscaleSettings, device: str, threads: int,
-        batch_size: int | None, most: int,
-    ) -> int:  # fmt: skip
-        """Take a device and get ready with a batch size, or measure it; returns it.
-
-        What fails here is told with its cause, as what fails in a constructor is not.
-
-        Args:
-            generator: on the CPU.
-            settings: of the method.
-            device: as `choose_device` takes it, among those that Ray lets this process see.
-            threads: for computing on the CPU.
-            batch_size: searches at a time; None to measure.
-            most: searches at a time that there is work for.
-        """
-        keep_freed_memory()
-        torch.set_num_threads(threads)
-        generator = generator.to(choose_device(device))
-        # drawn here if it has to be: the driver may have no device that is fit for it
-        wants_bank = settings.search.method != "descent" and generator.bank is None
-        self.generator = generator.with_bank() if wants_bank else generator
-        size = batch_size or measure_batch_size(self.generator, settings.search, most)
-        self.pool = pool_for(self.generator, settings, size)
-        return size
-
-    def bank(self) -> Bank | None:
-        """What the search starts from, for the other workers."""
-        return self.generator.bank
-
-    def advance(self, jobs: list[tuple[int, Job]]) -> list[tuple[int, Candidate]]:
-        """Take more jobs, and search until one at least has its answer."""
-        assert self.pool is not None
-        self.numbers |= {id(job): number for number, job in jobs}
-        self.pool.add(job for _, job in jobs)
-        return [
-            (self.numbers.pop(id(job)), _packed(candidate))
-            for job, candidate in self.pool.advance()
-        ]
 
 
 @dataclass
@@ -338,11 +289,6 @@ def _without_pictures(jobs: dict[int, Job]) -> list[tuple[int, Job]]:
     faces = {id(job.face): job.face for job in jobs.values()}
     slim = {key: replace(face, aligned=None) for key, face in faces.items()}
     return [(number, replace(job, face=slim[id(job.face)])) for number, job in jobs.items()]
-
-
-def _packed(candidate: Candidate) -> Candidate:
-    """The candidate with its image in the 8 bits that it has, to travel light."""
-    return replace(candidate, image=candidate.image.mul(255).round().to(torch.uint8))
 
 
 def _unpacked(candidate: Candidate) -> Candidate:

@@ -18,7 +18,7 @@ from pulse.batch.watcher import Watcher
 from pulse.errors import PulseError
 from pulse.files import make_folder
 from pulse.lock import locked_at_once
-from pulse.settings import RunSettings, SearchSettings, UpscaleSettings
+from pulse.settings import PasteSettings, RunSettings, SearchSettings, UpscaleSettings
 
 SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=3))
 RUNS, KILLS_EACH = 14, 5
@@ -53,7 +53,7 @@ def test_killed_at_50_moments_the_same_command_gives_the_same_tree(
     task = {key: [str(x) for x in v] if isinstance(v, list) else v for key, v in task.items()}
     result = subprocess.run(
         [sys.executable, SCRIPT],
-        input=json.dumps(task), capture_output=True, text=True, check=True,
+        input=json.dumps(task), capture_output=True, text=True, check=True, timeout=540,
         env=os.environ | {"PULSE_HOME": str(pulse_home)},
     )  # fmt: skip
     told = json.loads(result.stdout)
@@ -107,8 +107,9 @@ def test_a_lost_output_folder_stops_the_run_and_is_not_made_anew(
     assert tree_of(out) == tree_of(whole)
 
 
+@pytest.mark.parametrize("room", ["output", "paste"])
 def test_a_folder_that_is_lost_between_a_look_and_a_write_is_not_made_anew(
-    folder, tmp_path, small_generator, monkeypatch
+    folder, tmp_path, small_generator, monkeypatch, room
 ):
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
 
@@ -117,9 +118,11 @@ def test_a_folder_that_is_lost_between_a_look_and_a_write_is_not_made_anew(
             out.rename(elsewhere)
         make_folder(*arguments, **named)
 
-    monkeypatch.setattr("pulse.batch.output.make_folder", make_after_the_loss)
+    monkeypatch.setattr(f"pulse.batch.{room}.make_folder", make_after_the_loss)
     with pytest.raises(PulseError, match=r"output folder .*out was removed or replaced during"):
-        Runner(out, small_generator, SETTINGS, RunSettings(batch_size=4)).run([folder])
+        run_settings = RunSettings(batch_size=4, paste=PasteSettings())
+        Runner(out, small_generator, SETTINGS, run_settings).run([folder])
+    assert elsewhere.exists()
     assert not out.exists()
 
 
