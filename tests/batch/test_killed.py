@@ -119,9 +119,10 @@ def test_a_folder_that_is_lost_between_a_look_and_a_write_is_not_made_anew(
         make_folder(*arguments, **named)
 
     monkeypatch.setattr(f"pulse.batch.{room}.make_folder", make_after_the_loss)
+    run_settings = RunSettings(batch_size=4, paste=PasteSettings())
+    runner = Runner(out, small_generator, SETTINGS, run_settings)
     with pytest.raises(PulseError, match=r"output folder .*out was removed or replaced during"):
-        run_settings = RunSettings(batch_size=4, paste=PasteSettings())
-        Runner(out, small_generator, SETTINGS, run_settings).run([folder])
+        runner.run([folder])
     assert elsewhere.exists()
     assert not out.exists()
 
