@@ -110,7 +110,7 @@ def shares_of(
         raise DeviceError("the cluster has no GPU; leave out --device, or take --device cpu")
     if not gpus or device == "cpu":
         count = workers or 1
-        return Share(0.0, _most_cores(machines, 0.0, count)), "cpu", count
+        return Share(0.0, _most_cores(machines, 0.0, count) or 1.0), "cpu", count
     count = workers or int(gpus)
     # of several workers on one GPU each gets a whole fraction of it
     share = 1.0 if count <= gpus else 1 / -(-count // int(gpus))
@@ -139,7 +139,11 @@ def first_line(error: BaseException) -> str:
 def why_lost(error: BaseException) -> str:
     """The line of Ray's error that says why a worker is lost.
 
-    Where it could not be made, PULSE not being installed there say, that is a traceback's last one.
+    Where it could not be made, PULSE not being installed there say, that is a traceback's last one;
+    where its process or its machine ended, the one that tells of it; else the first.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines and "creation task" in lines[0] else first_line(error)
+    if lines and "creation task" in lines[0]:
+        return lines[-1]
+    reasons = (line for line in lines if line.startswith(("The actor is dead", "The actor died b")))
+    return next(reasons, first_line(error))

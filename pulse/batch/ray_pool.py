@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 MOST_LOSSES = 5  # workers lost in one place, without an answer in between, before giving up
-PLACE_S = 300.0  # for one worker at least to find a place in the cluster
+PLACE_S = 300.0  # for one worker at least to find a place in the cluster, and begin
+START_S = 30.0  # within which a worker is expected to begin, and its share of jobs left to it
 IDLE_S = 0.1  # that a worker may be without jobs before more are asked for
 QUEUE_BATCHES = 2  # batches that are handed to a worker at a time, so that it never waits for us
 
@@ -48,6 +49,7 @@ class _Worker:
         has_begun: whether `begin` is known to be done. It may never be, where a machine of the
             cluster was lost; jobs go to workers that have begun.
         jobs: what it works on, by number.
+        since: when it was started.
     """
 
     actor: ActorHandle
@@ -56,6 +58,12 @@ class _Worker:
     losses: int = 0
     has_begun: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether it takes part in the work, or may be about to."""
+        return self.has_begun or time.monotonic() - self.since < START_S
 
 
 class RayPool:
@@ -71,7 +79,7 @@ class RayPool:
         device: as `choose_device` takes it; "auto" takes GPUs where the cluster has any.
 
     Raises:
-        DeviceError: if the cluster cannot be reached, has no place for a worker, or the first one
+        PulseError: if the cluster cannot be reached, has no place for a worker, or the first one
             fails.
     """
 
@@ -169,7 +177,7 @@ class RayPool:
         """Wait until at least one job has its answer, or a worker is without jobs for a while.
 
         Raises:
-            DeviceError: if a worker fails, for lack of memory say, or workers are lost again and
+            PulseError: if a worker fails, for lack of memory say, or workers are lost again and
                 again.
         """
         answers: list[tuple[Job, Candidate]] = []
@@ -203,7 +211,7 @@ class RayPool:
         most = FACES_AT_ONCE if self._has_samplers else QUEUE_BATCHES * self.batch_size
         held = sum(len(self._parts_of(one.jobs)) for one in self._workers)
         # near the end each worker gets its share, so that none is left with all of the rest
-        share = -(-(len(self._waiting) + held) // len(self._workers))
+        share = -(-(len(self._waiting) + held) // sum(one.is_expected for one in self._workers))
         room = min(most, share) - len(self._parts_of(worker.jobs))
         new: dict[int, Job] = {}
         for _ in range(min(room, len(self._waiting))):
@@ -235,10 +243,10 @@ class RayPool:
         if not placed:
             free = self._ray.available_resources()
             raise DeviceError(
-                f"the cluster has no place for a worker of {self._share.cpus:g} cores and "
-                f"{self._share.gpus:g} GPUs ({free.get('CPU', 0.0):g} and "
-                f"{free.get('GPU', 0.0):g} are free); wait until others are done, or let more "
-                "--workers share it"
+                f"no worker of {self._share.cpus:g} cores and {self._share.gpus:g} GPUs found a "
+                f"place within {PLACE_S:.0f} s (of all machines together {free.get('CPU', 0.0):g} "
+                f"and {free.get('GPU', 0.0):g} are free); wait until others are done, or let more "
+                "--workers share them"
             )
         try:
             size: int = self._ray.get(worker.call)

@@ -1,4 +1,4 @@
-"""What runs in a worker process of several: a generator on its device, and a pool of its own."""
+"""What runs in each of several worker processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from pulse.settings import UpscaleSettings
 
 
 class SearchWorker:
-    """What runs in a worker process: a pool of its own."""
+    """A generator on a device, and a pool of its own; `begin` comes before all else."""
+
+    generator: Pretrained
 
     def __init__(self) -> None:
         self.pool: SearchPool | PosteriorPool | None = None
@@ -38,6 +40,9 @@ class SearchWorker:
             threads: for computing on the CPU.
             batch_size: searches at a time; None to measure.
             most: searches at a time that there is work for.
+
+        Raises:
+            DeviceError: if there is no such device.
         """
         keep_freed_memory()
         torch.set_num_threads(threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pulse.batch.cluster import Machine, Share, machines_of, shares_of
+from pulse.batch.cluster import Machine, Share, machines_of, shares_of, why_lost
 from pulse.errors import DeviceError
 
 ONE = [Machine(gpus=0, cpus=8)]
@@ -29,6 +29,7 @@ ONE = [Machine(gpus=0, cpus=8)]
         ([Machine(2, 4), Machine(2, 32)], None, "auto", (Share(1, 2), "cuda", 4)),
         ([Machine(0, 64), Machine(2, 8)], None, "auto", (Share(1, 4), "cuda", 2)),
         ([Machine(2, 0)], None, "auto", (Share(1, 0), "cuda", 2)),
+        ([Machine(0, 0)], None, "auto", (Share(0, 1), "cpu", 1)),  # others may come
     ],
 )
 def test_shares_of_the_machines(machines, workers, device, want):
@@ -47,3 +48,29 @@ def test_devices_that_workers_cannot_take_are_refused():
         shares_of(ONE, 2, "cuda")
     with pytest.raises(DeviceError, match="--device takes auto, cpu or cuda with --workers"):
         shares_of(ONE, 2, "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "The actor died because of an error raised in its creation task, ray::W.__init__()\n"
+            "  File ...\nModuleNotFoundError: No module named 'pulse'\n",
+            "ModuleNotFoundError: No module named 'pulse'",
+        ),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: SearchWorker\n"
+            "The actor is dead because its worker process has died. Worker exit type: USER_ERROR\n",
+            "The actor is dead because its worker process has died. Worker exit type: USER_ERROR",
+        ),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: SearchWorker\n"
+            "The actor died because its node has died. Node Id: 0123\n",
+            "The actor died because its node has died. Node Id: 0123",
+        ),
+        ("Task was killed due to the node running low on memory.\nMemory on the node ...",
+         "Task was killed due to the node running low on memory."),
+    ],
+)  # fmt: skip
+def test_why_a_worker_is_lost_is_one_line(text, why):
+    assert why_lost(RuntimeError(text)) == why

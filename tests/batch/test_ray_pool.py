@@ -222,12 +222,12 @@ def test_a_worker_whose_place_is_lost_leaves_its_jobs_to_the_others(
     folder, tmp_path, small_generator, whole, invite
 ):
     """As on a cluster that loses a machine: here, a guest takes the core of a killed worker."""
-    out, pids, pools, left = tmp_path / "out", [], [], []
+    out, pids, pools, killed = tmp_path / "out", [], [], []
 
     def kill_one(_record):
         busy = [i for i, worker in enumerate(pools[0]._workers) if worker.jobs]
-        if busy and not left:
-            left.append(len(pools[0]._workers[busy[0]].jobs))
+        if busy and not killed:
+            killed.append(busy[0])
             guest = invite(1)
             os.kill(pids[busy[0]], signal.SIGKILL)
             assert ray.get(guest, timeout=60)
@@ -235,18 +235,38 @@ def test_a_worker_whose_place_is_lost_leaves_its_jobs_to_the_others(
     watcher = Watcher(on_record=kill_one)
     searcher = searcher_of(2, pids, pools)
     Runner(out, small_generator, SETTINGS, BATCH, watcher, searcher).run([folder])
-    assert left[0] > 0
+    assert not pools[0]._workers[killed[0]].has_begun  # none came in its stead
     assert tree_of(out) == whole
+
+
+def test_jobs_are_shared_by_those_that_are_there(cluster, folder, small_generator, monkeypatch):
+    face = prepare_faces(
+        picture_from(Image.open(folder / "00.png")), 32, FaceSettings(align="never", low_res=8)
+    )[0]
+    pool = RayPool(small_generator, SETTINGS, 4, 8, address=None, workers=2, device="cpu")
+    try:
+        pool.add(Job(face, number) for number in range(1, 7))
+        first, second = pool._workers
+        assert not second.has_begun
+        pool._feed(first)
+        assert len(first.jobs) == 3  # the other one is expected
+        pool._answers_of(first)
+        monkeypatch.setattr("pulse.batch.ray_pool.START_S", 0.0)
+        left = len(pool)
+        pool._feed(first)
+        assert len(first.jobs) == left
+    finally:
+        pool.close()
 
 
 def test_where_no_worker_is_left_the_run_ends_with_what_is_finished(
     folder, tmp_path, small_generator, invite, monkeypatch
 ):
-    monkeypatch.setattr("pulse.batch.ray_pool.PLACE_S", 2.0)
     out, pids = tmp_path / "out", []
 
     def kill(_record):
         if pids:
+            monkeypatch.setattr("pulse.batch.ray_pool.PLACE_S", 2.0)
             guest = invite(2)
             os.kill(pids.pop(), signal.SIGKILL)
             assert ray.get(guest, timeout=60)
@@ -261,7 +281,9 @@ def test_where_no_worker_is_left_the_run_ends_with_what_is_finished(
 def test_a_cluster_without_a_free_place_is_told(small_generator, invite, monkeypatch):
     monkeypatch.setattr("pulse.batch.ray_pool.PLACE_S", 2.0)
     assert ray.get(invite(2), timeout=60)
-    message = r"^the cluster has no place for a worker of 2 cores and 0 GPUs \(0 and 0 are free\)"
+    message = (
+        r"^no worker of 2 cores and 0 GPUs found .* \(of all machines together 0 and 0 are free"
+    )
     with pytest.raises(DeviceError, match=message):
         RayPool(small_generator, SETTINGS, 4, 8, address=None, workers=1, device="cpu")
 
@@ -410,7 +432,7 @@ def test_a_worker_that_fails_as_it_begins_is_one_clear_line(cluster, small_gener
         raise RuntimeError("no kernel image is available\nand more of it")
 
     for render, message in (
-        (end_process, r"^a worker failed: The actor died unexpectedly[^\n]*$"),
+        (end_process, r"^a worker failed: [^\n]*its worker process has died[^\n]*$"),
         (break_down, r"^a worker failed: RuntimeError: no kernel image is available$"),
     ):
         with (
