@@ -2,7 +2,7 @@
 
 Importing PyTorch takes seconds and is not what is tested: this process does it once, computes
 nothing itself, and forks a child for each run. Takes the arguments of `run` as JSON on stdin, and
-prints the kills and the last exit status of each output folder.
+prints the kills and the last exit status of each output folder: out-0, out-1, ...
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import torch
 
 import pulse.cli.upscale  # noqa: F401 (loads all that a run needs)
 from pulse.cli import main
+
+MOST_FOLDERS = 40
 
 
 def start(arguments):
@@ -67,14 +69,20 @@ def killed(rng, kills, longest_s, arguments):
     return count, status
 
 
-def run(outs, kills, arguments):
-    """Leave the first output folder's run undisturbed, and kill those of the others."""
-    first, *others = outs
+def run(base, kills, kills_each, arguments):
+    """Leave the first folder's run undisturbed, and kill those of others until enough were killed.
+
+    How many of a folder's runs are killed before one ends depends on the load of the machine; so
+    does the number of folders.
+    """
     began = time.monotonic()
-    told = [killed(None, 0, 0, [*arguments, "-o", first])]
+    told = [killed(None, 0, 0, [*arguments, "-o", f"{base}/out-0"])]
     longest_s = 0.5 * (time.monotonic() - began)  # later, most runs have ended
-    for seed, out in enumerate(others):
-        told.append(killed(random.Random(seed), kills, longest_s, [*arguments, "-o", out]))
+    for seed in range(MOST_FOLDERS):
+        if sum(count for count, _ in told) >= kills:
+            break
+        out = f"{base}/out-{seed + 1}"
+        told.append(killed(random.Random(seed), kills_each, longest_s, [*arguments, "-o", out]))
     sys.stdout.write(json.dumps(told))
 
 

@@ -21,7 +21,6 @@ from pulse.lock import locked_at_once
 from pulse.settings import PasteSettings, RunSettings, SearchSettings, UpscaleSettings
 
 SETTINGS = UpscaleSettings(candidates=2, search=SearchSettings(steps=3))
-RUNS, KILLS_EACH = 14, 5
 SCRIPT = Path(__file__).parents[1] / "killed_runs.py"
 
 
@@ -42,15 +41,14 @@ def folder(tmp_path):
 def test_killed_at_50_moments_the_same_command_gives_the_same_tree(
     folder, tmp_path, data, pulse_home, small_generator
 ):
-    """Runs into 14 folders, each killed five times unless it ends first."""
-    outs = [tmp_path / f"out-{i}" for i in range(1 + RUNS)]
+    """Runs into some folders, each killed five times unless it ends first."""
     generator = data / "generators" / "ada-plain.safetensors"
     arguments = ["upscale", folder, "--generator", generator, "--device", "cpu"]
     arguments += ["-n", 2, "--steps", 3, "--batch-size", 4, "--quiet"]
     arguments += ["--paste-back", "--pick", "all", "--scale", 2]
     arguments += ["--save-steps", "--save-latents"]
-    task = {"outs": outs, "kills": KILLS_EACH, "arguments": arguments}
-    task = {key: [str(x) for x in v] if isinstance(v, list) else v for key, v in task.items()}
+    task = {"base": str(tmp_path), "kills": 50, "kills_each": 5}
+    task["arguments"] = [str(argument) for argument in arguments]
     result = subprocess.run(
         [sys.executable, SCRIPT],
         input=json.dumps(task), capture_output=True, text=True, check=True, timeout=540,
@@ -58,12 +56,12 @@ def test_killed_at_50_moments_the_same_command_gives_the_same_tree(
     )  # fmt: skip
     told = json.loads(result.stdout)
     assert told[0] == [0, 3]  # two of the inputs are no faces
-    want = tree_of(outs[0])
+    want = tree_of(tmp_path / "out-0")
     assert len(want) == 8 * 12 + 3
     assert "report.html" in want
-    for out, (_, status) in zip(outs, told, strict=True):
+    for i, (_, status) in enumerate(told):
         assert status == 3
-        assert tree_of(out) == want
+        assert tree_of(tmp_path / f"out-{i}") == want
     assert sum(kills for kills, _ in told) >= 50
 
 
