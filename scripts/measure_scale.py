@@ -23,7 +23,7 @@ from PIL import Image
 
 REAL = 20  # pictures that a real run draws
 IN_A_FOLDER = 250
-COMMAND = [sys.executable, "-c", "from pulse.cli import main; main()", "upscale"]
+COMMAND = [sys.executable, "-m", "pulse", "upscale"]
 OPTIONS = ["-n", "1", "--steps", "1", "--device", "cpu", "--align", "never", "--quiet"]
 MEASURED = """
 import resource, sys

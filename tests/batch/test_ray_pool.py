@@ -292,7 +292,7 @@ def test_a_cluster_without_a_free_place_is_told(small_generator, invite, monkeyp
 def start_driver(folder, out, data, *where):
     """The command line in a process group of its own, as a terminal starts it; ended at the end."""
     generator = data / "generators" / "ada-plain.safetensors"
-    command = [sys.executable, "-c", "from pulse.cli import main; main()", "upscale", str(folder)]
+    command = [sys.executable, "-m", "pulse", "upscale", str(folder)]
     command += ["-o", str(out), "--generator", str(generator), "--device", "cpu", "--no-report"]
     command += ["-n", "2", "--steps", "40", "--tolerance", "0", "--batch-size", "4"]
     command += ["--paste-back", "--pick", "all", "--scale", "2", "--save-steps", "--save-latents"]

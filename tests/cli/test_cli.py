@@ -382,7 +382,7 @@ def test_colours_are_for_terminals_and_for_those_who_want_them(
     script = shutil.which("script")
     if script is None:
         pytest.skip("no `script` here to make a terminal with")
-    python = [sys.executable, "-c", "from pulse.cli import main; main()"]
+    python = [sys.executable, "-m", "pulse"]
     command = [*python, "upscale", folder, "-o", out, *QUICK, "--generator", small]
     command = shlex.join(str(word) for word in [*command, "--device", "cpu", "--no-report"])
     result = subprocess.run(
@@ -426,7 +426,7 @@ def test_ctrl_c_leaves_finished_faces_whole_and_says_how_to_go_on(small, tmp_pat
     base.mkdir()
     for i in range(40):
         Image.new("RGB", (8, 8), (6 * i, 90, 90)).save(base / f"{i:02}.png")
-    command = [sys.executable, "-c", "from pulse.cli import main; main()", "upscale", str(base)]
+    command = [sys.executable, "-m", "pulse", "upscale", str(base)]
     command += ["-o", str(out), "--generator", small, "--device", "cpu", "--batch-size", "1"]
     command += ["--steps", "30", "-n", "1", "--tolerance", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
